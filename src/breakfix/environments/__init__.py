@@ -1,0 +1,120 @@
+"""What runs a lab.  One file for each kind, found by its name; all pass the one contract suite in tests/contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from breakfix.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from breakfix.model import Completed, JsonValue, Lab, Session
+
+
+class Shell(Protocol):
+    """A shell that is kept open in a session.  Safe to use from several threads; commands run one at a time."""
+
+    integrity: list[str]
+    """What was done to this shell from the other side: stopped, killed."""
+
+    def run(self, command: str, timeout: float = 10.0) -> Completed:
+        """Run ``command`` with an empty standard input.
+
+        Raises CommandTimedOut after ``timeout`` seconds, when the command's children are dead too;
+        HostUnreachable where the host is; ProbeFailed where the output is beyond all measure.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the shell.  Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One thing that this machine can or cannot do, and what to do about it."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+    facts: dict[str, JsonValue] = field(default_factory=dict)
+
+
+class Environment(Protocol):
+    """Runs sessions.  Keeps no state of its own: what runs is read back from labels."""
+
+    def examine(self) -> tuple[Capability, ...]:
+        """Say what this machine can do.  Never raises."""
+        ...
+
+    def prepare(self, lab: Lab, tell: Callable[[str], None]) -> None:
+        """Check what ``lab`` needs and build what is missing.  Raises NotReady."""
+        ...
+
+    def create(self, lab: Lab, seed: int, session_id: str, owner: str) -> Session:
+        """Make the session's hosts and network, not yet running.  Raises NotReady."""
+        ...
+
+    def put(self, session: Session, host: str, files: dict[str, tuple[bytes, int]]) -> None:
+        """Write files (absolute path to content and mode), owned by root, into a host that may not run yet."""
+        ...
+
+    def boot(self, session: Session) -> None:
+        """Start the hosts and wait until each is up.  Raises StartFailed."""
+        ...
+
+    def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
+        """Note, out of the candidate's reach, that the session is proven broken.  Returns it as it is now."""
+        ...
+
+    def restart(self, session: Session) -> None:
+        """Restart every host as a reboot would, and wait until each is up.  Raises HostUnreachable."""
+        ...
+
+    def resume(self, session: Session) -> None:
+        """Start the hosts of a session that the engine stopped, as after its own restart."""
+        ...
+
+    def trusted(self, session: Session, host: str) -> Shell:
+        """Open a shell that the candidate can neither trace nor feed: the toolbox alone decides what runs."""
+        ...
+
+    def plain(self, session: Session, host: str) -> Shell:
+        """Open a shell with the host's own tools, as the candidate has it.  Low trust."""
+        ...
+
+    def client(self, session: Session) -> Shell:
+        """Open a shell beside the hosts, on their network, in a container that nobody else enters."""
+        ...
+
+    def attach(self, session: Session, host: str) -> int:
+        """Give the candidate a terminal on the host; return its exit status."""
+        ...
+
+    def stop(self, session_ids: tuple[str, ...]) -> None:
+        """Remove everything of these sessions, whatever state they are in."""
+        ...
+
+    def sessions(self, owner: str | None = None) -> tuple[Session, ...]:
+        """Read all sessions back from the engine, or those of one owner."""
+        ...
+
+    def leftovers(self, session_id: str) -> tuple[str, ...]:
+        """Name whatever is still there of a session; empty after ``stop``."""
+        ...
+
+
+def load(name: str) -> Environment:
+    """Return the environment of this name: the module of that name has a function ``connect``.
+
+    Raises UsageError for a name that nothing here has, and NotReady where the engine does not answer.
+    """
+    from importlib import import_module, util  # noqa: PLC0415  # only when a session is wanted
+
+    module = f"{__name__}.{name}"
+    if not name.isidentifier() or util.find_spec(module) is None or not hasattr(import_module(module), "connect"):
+        raise UsageError(f"no environment is called {name!r}", next_step="Known here: docker.")
+    environment: Environment = import_module(module).connect()
+    return environment

@@ -1,0 +1,521 @@
+"""Labs of one or several Linux hosts: containers with systemd as PID 1, and a client beside them."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json
+import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from breakfix import images
+from breakfix.engine import labels, profile, terminal
+from breakfix.engine.client import connect as connect_engine
+from breakfix.engine.client import not_ready, reason, unreachable
+from breakfix.engine.shell import ExecShell, Seat
+from breakfix.environments import Capability
+from breakfix.errors import CommandTimedOut, HostUnreachable, NotReady, StartFailed
+from breakfix.model import Host, Session, SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from docker import APIClient
+
+    from breakfix.model import Disk, HostSpec, JsonValue, Lab
+
+CLIENT: Final = "client"
+BOOT: Final = 40.0
+"""Seconds that a host may take until systemd has nothing left to start."""
+SHUTDOWN: Final = 15
+NETWORKS: Final = ipaddress.ip_network("198.19.0.0/16")
+"""Where sessions' networks are: set aside for tests between networks (RFC 2544), so that no real one is hidden."""
+PREFIX: Final = 28
+
+# Docker's defaults, less MKNOD: no lab needs a device, and the trusted shell needs nothing more.
+CAPABILITIES: Final = (
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP",
+    "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+)  # fmt: skip
+ONE_MORE: Final = "WAKE_ALARM"
+"""Harmless, and nobody else in the container has it: enough for the kernel to forbid tracing the trusted shell."""
+
+EMPTY: Final = ("/toolbox/bin/busybox", "env", "-i", "PATH=/toolbox/bin")
+GRADING_SHELL: Final = (
+    "/toolbox/lib/loader", "--inhibit-cache", "--library-path", "/toolbox/lib", "/toolbox/libexec/dash",
+)  # fmt: skip
+
+SYSTEM_UP: Final = (
+    "until s=$(systemctl is-system-running --wait 2>/dev/null); [ \"$s\" = running ] || [ \"$s\" = degraded ]; "
+    "do sleep 0.02; done; echo $s"
+)
+# PID 1 waits here until the engine's mounts over its name files are gone; see `_own_names`.
+WAIT_FOR_NAMES: Final = (
+    "n=0; while mountpoint -q /etc/hosts && [ $n -lt 1000 ]; do usleep 10000; n=$((n + 1)); done; exec /sbin/init"
+)
+NAME_FILES: Final = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+CANDIDATE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def connect() -> DockerEnvironment:
+    """Return the environment on the engine that answers.  Raises EngineUnavailable."""
+    return DockerEnvironment(connect_engine())
+
+
+class DockerEnvironment:
+    """See ``environments.Environment``; what a method raises stands there."""
+
+    def __init__(self, api: APIClient) -> None:
+        self._api = api
+        self._profile: profile.Profile | None = None
+
+    # -- what this machine can do ----------------------------------------------------------------------------------
+
+    def examine(self) -> tuple[Capability, ...]:
+        """Say which engine answers, which profile boots systemd, and which images are there."""
+        info = self._api.info()
+        engine = Capability(
+            "engine", ok=True, found=f"Docker {info['ServerVersion']}, {info['NCPU']} CPUs, {info['MemTotal'] >> 20} MiB"
+        )
+        built = tuple(
+            Capability(
+                f"image {name}",
+                ok=images.is_built(name),
+                found=images.tag(name) if images.is_built(name) else "not built",
+                advice="breakfix images build (the first start does it as well)",
+            )
+            for name in images.NAMES
+        )
+        return (engine, *built, self._examine_profile())
+
+    def _examine_profile(self) -> Capability:
+        if not all(images.is_built(name) for name in ("host", "toolbox")):
+            return Capability("systemd", ok=False, found="not tried yet", advice="breakfix images build")
+        try:
+            chosen = self._choose(lambda _: None)
+        except NotReady as error:
+            return Capability("systemd", ok=False, found=error.what, advice=error.next_step)
+        advice = "" if chosen.trusted else (
+            "The candidate's root could leave the container: play only labs that you trust, and set no assessment. "
+            "On cgroup v2, Docker 28 or later makes this unnecessary."
+        )
+        return Capability("systemd", ok=True, found=f"{chosen.name} ({chosen.why})", advice=advice)
+
+    def prepare(self, lab: Lab, tell: Callable[[str], None]) -> None:
+        """Build missing images, and find out once how systemd boots here."""
+        images.ensure(("toolbox", *{host.image for host in lab.hosts}), tell)
+        self._choose(tell)
+
+    def _choose(self, tell: Callable[[str], None]) -> profile.Profile:
+        if self._profile is None:
+            from platformdirs import user_cache_path  # noqa: PLC0415
+
+            memory = user_cache_path("breakfix") / "profiles.json"
+            with not_ready("finding out how systemd boots"):
+                self._profile = profile.choose(self._api, memory, lambda one: self._boots(one, tell))
+        if self._profile is None:
+            raise NotReady(
+                "systemd does not boot in a container of this engine",
+                why="No profile that we know works, not even a privileged one.",
+                next_step="breakfix doctor; on cgroup v2, Docker 28 or later is known to work.",
+            )
+        return self._profile
+
+    def _boots(self, candidate: profile.Profile, tell: Callable[[str], None]) -> bool:
+        tell(f"trying how systemd boots here: {candidate.name}")
+        trial = f"trial-{sha256(str(time.time_ns()).encode()).hexdigest()[:8]}"
+        config = self._host_config(candidate, trial, memory="256m", cpus=1.0, pids=256)
+        try:
+            box = self._api.create_container(
+                images.tag("host"), host_config=config, labels={labels.SESSION: trial, labels.ROLE: labels.ROLE_HOST}
+            )["Id"]
+            self._api.start(box)
+            shell = self._shell(box, trial, candidate, ())
+            shell.run(SYSTEM_UP, timeout=BOOT)
+        except (NotReady, CommandTimedOut, HostUnreachable):
+            return False
+        except Exception as error:  # noqa: BLE001  # whatever an engine says to a profile that it can't run is a no
+            tell(f"{candidate.name}: {reason(error)}")
+            return False
+        else:
+            return True
+        finally:
+            self.stop((trial,))
+
+    # -- making a session ------------------------------------------------------------------------------------------
+
+    def create(self, lab: Lab, seed: int, session_id: str, owner: str) -> Session:
+        """Make network, disks and containers; each carries the labels from its first moment."""
+        draft = Session(
+            id=session_id,
+            lab=lab.id,
+            seed=seed,
+            state=SessionState.INCOMPLETE,
+            owner=owner,
+            started=datetime.now(UTC).replace(microsecond=0),
+            hosts={},
+            environment="docker",
+            profile=self._choose(lambda _: None).name,
+        )
+        session = self._network(draft, lab)
+        with not_ready("creating the session's containers"):
+            self._create_disks(session, lab)
+            jobs = [lambda spec=spec: self._create_host(session, spec) for spec in lab.hosts]
+            _together([*jobs, lambda: self._create_client(session, lab)])
+        return session
+
+    def _network(self, draft: Session, lab: Lab) -> Session:
+        """Make the session's own network, on the first free subnet from one that its id stands for."""
+        from docker.errors import APIError  # noqa: PLC0415
+
+        count = 2 ** (PREFIX - NETWORKS.prefixlen)
+        first = int.from_bytes(sha256(draft.id.encode()).digest()[:4], "big")
+        for attempt in range(count):
+            session = _addressed(draft, lab, (first + attempt * 7) % count)
+            try:
+                self._create_network(session, lab)
+            except APIError as error:
+                if "overlap" not in reason(error).lower():
+                    raise NotReady("no network for the session", why=reason(error), next_step="breakfix doctor") from error
+            else:
+                return session
+        raise NotReady("no free subnet is left", next_step="breakfix sessions; breakfix stop --all")
+
+    def _create_network(self, session: Session, lab: Lab) -> None:
+        pool = self._pool(session.network)
+        # Without an address of its own, the bridge is no door to what listens on the engine's machine.
+        options = {} if lab.internet else {"com.docker.network.bridge.inhibit_ipv4": "true"}
+        self._api.create_network(
+            _name(session.id),
+            driver="bridge",
+            internal=not lab.internet,
+            options=options,
+            ipam=pool,
+            labels=labels.of(session, labels.ROLE_NETWORK),
+        )
+
+    @staticmethod
+    def _pool(network: str) -> dict[str, Any]:
+        from docker.types import IPAMConfig, IPAMPool  # noqa: PLC0415
+
+        return IPAMConfig(pool_configs=[IPAMPool(subnet=network)])
+
+    def _create_host(self, session: Session, spec: HostSpec) -> None:
+        chosen = profile.BY_NAME[session.profile]
+        binds = [f"{name}:{disk.path}" for name, disk in _disks(session, spec)]
+        host = session.hosts[spec.name]
+        self._api.create_container(
+            images.tag(spec.image),
+            ["/toolbox/bin/sh", "-c", WAIT_FOR_NAMES] if spec.own_names else None,
+            name=_name(session.id, spec.name),
+            hostname=spec.name,
+            stop_signal="SIGRTMIN+3",
+            labels=labels.of(session, labels.ROLE_HOST, **{labels.HOST: host.name, labels.ADDRESS: host.address}),
+            host_config=self._host_config(
+                chosen, session.id, spec.memory, spec.cpus, spec.pids, capabilities=spec.capabilities, binds=binds,
+                network=_name(session.id),
+            ),  # fmt: skip
+            networking_config=self._endpoint(session, host),
+        )
+        if spec.own_names:
+            self.put(session, spec.name, _default_names(session, spec.name))
+
+    def _create_disks(self, session: Session, lab: Lab) -> None:
+        for name, disk in [pair for spec in lab.hosts for pair in _disks(session, spec)]:
+            options = {"type": "tmpfs", "device": "tmpfs", "o": _tmpfs_options(disk)}
+            self._api.create_volume(name, "local", options, labels=labels.of(session, labels.ROLE_DISK))
+
+    def _create_client(self, session: Session, lab: Lab) -> None:
+        host = Host(CLIENT, str(list(ipaddress.ip_network(session.network).hosts())[-1]))
+        # A disk lives for as long as somebody has it mounted: the client keeps it while its host restarts.
+        disks = [f"{name}:/disks/{name}:ro" for spec in lab.hosts for name, _ in _disks(session, spec)]
+        config = self._api.create_host_config(
+            network_mode=_name(session.id), mem_limit="256m", pids_limit=256, cap_drop=["ALL"], cap_add=["NET_RAW"],
+            security_opt=["no-new-privileges"], binds=disks,
+        )  # fmt: skip
+        self._api.create_container(
+            images.tag("toolbox"),
+            name=_name(session.id, CLIENT),
+            hostname=CLIENT,
+            labels=labels.of(session, labels.ROLE_CLIENT),
+            stop_signal="SIGKILL",
+            host_config=config,
+            networking_config=self._endpoint(session, host),
+        )
+
+    def _endpoint(self, session: Session, host: Host) -> dict[str, Any]:
+        endpoint = self._api.create_endpoint_config(ipv4_address=host.address, aliases=[host.name])
+        return self._api.create_networking_config({_name(session.id): endpoint})
+
+    def _host_config(  # noqa: PLR0913  # what the engine wants to know of a host
+        self,
+        chosen: profile.Profile,
+        session_id: str,
+        memory: str,
+        cpus: float,
+        pids: int,
+        *,
+        capabilities: Iterable[str] = (),
+        binds: Iterable[str] = (),
+        network: str = "none",
+    ) -> dict[str, Any]:
+        extra = chosen.host_config(session_id)
+        config = self._api.create_host_config(
+            network_mode=network,
+            binds=[f"{images.toolbox_volume()}:/toolbox:ro", *binds, *extra.pop("binds", ())],
+            tmpfs={"/run": "mode=755", "/run/lock": "mode=1777", "/tmp": "mode=1777"},  # noqa: S108  # in the container
+            mem_limit=memory,
+            memswap_limit=memory,
+            nano_cpus=int(cpus * 1e9),
+            pids_limit=pids,
+            cap_drop=["ALL"],
+            cap_add=[*CAPABILITIES, *capabilities],
+            log_config={"Type": "none"},
+            cgroup_parent=extra.pop("cgroup_parent", None),
+            privileged=extra.pop("privileged", False),
+            security_opt=extra.pop("security_opt", None),
+        )
+        # docker-py has no argument for it.
+        return {**config, "CgroupnsMode": extra["cgroupns"]}
+
+    def put(self, session: Session, host: str, files: dict[str, tuple[bytes, int]]) -> None:
+        """Send the files as one archive."""
+        if not files:
+            return
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            for path, (content, mode) in sorted(files.items()):
+                member = tarfile.TarInfo(path.lstrip("/"))
+                member.size, member.mode, member.mtime = len(content), mode, int(session.started.timestamp())
+                archive.addfile(member, io.BytesIO(content))
+        with not_ready(f"writing files into {host}"):
+            self._api.put_archive(_name(session.id, host), "/", stream.getvalue())
+
+    def boot(self, session: Session) -> None:
+        """Start everything at once; the client is up long before the hosts are."""
+        try:
+            with not_ready("starting the session's containers"):
+                self._start_all(session, self._api.start)
+        except (CommandTimedOut, HostUnreachable) as error:
+            raise StartFailed("a host did not boot", why=str(error), next_step="breakfix doctor") from error
+
+    def _start_all(self, session: Session, start: Callable[[str], object]) -> None:
+        hosts = [lambda name=name: self._start_host(session, name, start) for name in session.hosts]
+        _together([*hosts, lambda: start(_name(session.id, CLIENT))])
+
+    def _start_host(self, session: Session, host: str, start: Callable[[str], object]) -> None:
+        container = _name(session.id, host)
+        start(container)
+        command = self._api.inspect_container(container)["Config"]["Cmd"]
+        if WAIT_FOR_NAMES in command:
+            self._own_names(session, container)
+        shell = self.trusted(session, host)
+        try:
+            shell.run(SYSTEM_UP, timeout=BOOT)
+        finally:
+            shell.close()
+
+    def _own_names(self, session: Session, container: str) -> None:
+        """Take the engine's mounts off the host's name files, so that they can be replaced and outlive a restart.
+
+        A container beside does it: the host itself may not unmount anything, and its seccomp filter binds whatever
+        is executed in it.  Only the toolbox's busybox runs, from the mount that nobody can cover.
+        """
+        config = self._api.create_host_config(
+            network_mode="none", pid_mode=f"container:{container}", cap_drop=["ALL"],
+            cap_add=["SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT"], security_opt=["seccomp=unconfined"],
+        )  # fmt: skip
+        command = ["/toolbox/bin/nsenter", "-t", "1", "-m", "/toolbox/bin/busybox", "umount", *NAME_FILES[::-1]]
+        box = self._api.create_container(
+            images.tag("toolbox"), command, host_config=config, labels=labels.of(session, "names")
+        )["Id"]
+        try:
+            self._api.start(box)
+            if self._api.wait(box)["StatusCode"]:
+                raise StartFailed("the host's name files could not be made its own", why=self._api.logs(box).decode())
+        finally:
+            self._api.remove_container(box, force=True)
+
+    def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
+        """Make the volume that says so."""
+        with not_ready("marking the session ready"):
+            self._api.create_volume(
+                _name(session.id, "ready"),
+                labels=labels.of(session, labels.ROLE_READY, **{labels.BASELINE: json.dumps(baseline)}),
+            )
+        return replace(session, state=SessionState.READY, baseline=baseline)
+
+    # -- looking and working -----------------------------------------------------------------------------------------
+
+    def restart(self, session: Session) -> None:
+        """Stop and start each host in place; disks and files stay, /run and /tmp are new."""
+        def again(container: str) -> None:
+            if container == _name(session.id, CLIENT):
+                return
+            with unreachable(container):
+                self._api.restart(container, timeout=SHUTDOWN)
+
+        try:
+            self._start_all(session, again)
+        except CommandTimedOut as error:
+            raise HostUnreachable(
+                "a host did not come up again after its restart", why=error.why, next_step="breakfix reset"
+            ) from error
+
+    def resume(self, session: Session) -> None:
+        """Start what the engine left stopped."""
+        self.boot(session)
+
+    def trusted(self, session: Session, host: str) -> ExecShell:
+        """Open the trusted shell of a host."""
+        container = _name(session.id, host)
+        with unreachable(host):
+            added = self._api.inspect_container(container)["HostConfig"]["CapAdd"] or ()
+        return self._shell(container, host, profile.BY_NAME[session.profile], added)
+
+    def _shell(self, container: str, host: str, chosen: profile.Profile, added: Iterable[str]) -> ExecShell:
+        argv = (*EMPTY, *_one_capability_more(chosen, added), *GRADING_SHELL)
+        return ExecShell(self._api, Seat(container, host, argv, privileged=True))
+
+    def plain(self, session: Session, host: str) -> ExecShell:
+        """Open a shell with the host's own tools."""
+        variables = {"PATH": CANDIDATE_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+        return ExecShell(self._api, Seat(_name(session.id, host), host, ("/bin/bash", "--norc"), variables=variables))
+
+    def client(self, session: Session) -> ExecShell:
+        """Open a shell in the client."""
+        return ExecShell(
+            self._api,
+            Seat(_name(session.id, CLIENT), CLIENT, ("/bin/sh",), variables={"PATH": f"{CANDIDATE_PATH}:/toolbox/bin"}),
+        )
+
+    def attach(self, session: Session, host: str) -> int:
+        """Connect this terminal to a login shell on the host."""
+        with unreachable(host):
+            return terminal.attach(self._api, _name(session.id, host), ["/bin/bash", "-l"])
+
+    # -- the end, and what the engine says is there ------------------------------------------------------------------
+
+    def stop(self, session_ids: tuple[str, ...]) -> None:
+        """Remove by label, twice if need be: a create that was under way may finish while we remove."""
+        for _ in range(3):
+            pieces = [piece for one in session_ids for piece in self._pieces(one)]
+            if not pieces:
+                break
+            self._remove(pieces)
+        self._remove_cgroups(session_ids)
+
+    def _remove(self, pieces: list[tuple[str, str]]) -> None:
+        from docker.errors import APIError, NotFound  # noqa: PLC0415
+
+        def remove(kind: str, name: str) -> None:
+            with suppress(NotFound):
+                if kind == "container":
+                    self._api.remove_container(name, force=True, v=True)
+                elif kind == "network":
+                    self._api.remove_network(name)
+                else:
+                    self._api.remove_volume(name, force=True)
+
+        for kind in ("container", "network", "volume"):
+            of_kind = [name for what, name in pieces if what == kind]
+            # What is still being removed by somebody else answers with a conflict; the next round sees it gone.
+            with suppress(APIError):
+                _together([lambda name=name, kind=kind: remove(kind, name) for name in of_kind])
+
+    def _remove_cgroups(self, session_ids: tuple[str, ...]) -> None:
+        """Remove the control groups that narrow-v1 made on the engine's machine, from a container there."""
+        if self._profile not in (None, profile.NARROW) or str(self._api.info().get("CgroupVersion")) == "2":
+            return
+        if not images.is_built("toolbox"):
+            return
+        groups = " ".join(f"/groups/*{profile.cgroup_parent(one)}" for one in session_ids)
+        script = f"for g in {groups}; do [ -d $g ] && rmdir $g; done; ls -d {groups} 2>/dev/null; true"
+        config = self._api.create_host_config(
+            binds=[f"{profile.CGROUPS}:/groups"], network_mode="none", cap_drop=["ALL"], pids_limit=16, mem_limit="64m"
+        )
+        with not_ready("removing control groups"):
+            box = self._api.create_container(
+                images.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
+                labels={"breakfix.role": "cleaner"},
+            )["Id"]  # fmt: skip
+            try:
+                self._api.start(box)
+                self._api.wait(box)
+            finally:
+                self._api.remove_container(box, force=True)
+
+    def sessions(self, owner: str | None = None) -> tuple[Session, ...]:
+        """Read containers, networks and volumes by label."""
+        wanted = labels.SESSION if owner is None else f"{labels.OWNER}={owner}"
+        filters = {"label": wanted}
+        with not_ready("listing sessions"):
+            containers = self._api.containers(all=True, filters=filters)
+            networks = self._api.networks(filters=filters)
+            volumes = self._api.volumes(filters=filters)["Volumes"] or []
+        return labels.read(containers, [*networks, *volumes])
+
+    def _pieces(self, session_id: str) -> list[tuple[str, str]]:
+        filters = {"label": f"{labels.SESSION}={session_id}"}
+        with not_ready("looking for a session's pieces"):
+            containers = [("container", one["Id"]) for one in self._api.containers(all=True, filters=filters)]
+            networks = [("network", one["Id"]) for one in self._api.networks(filters=filters)]
+            volumes = [("volume", one["Name"]) for one in self._api.volumes(filters=filters)["Volumes"] or []]
+        return [*containers, *networks, *volumes]
+
+    def leftovers(self, session_id: str) -> tuple[str, ...]:
+        """Name each piece that the engine still has."""
+        return tuple(f"{kind} {name[:40]}" for kind, name in self._pieces(session_id))
+
+
+def _name(session_id: str, *parts: str) -> str:
+    return "-".join(("breakfix", session_id, *parts))
+
+
+def _addressed(draft: Session, lab: Lab, index: int) -> Session:
+    size = 2 ** (32 - PREFIX)
+    network = ipaddress.ip_network((int(NETWORKS.network_address) + index * size, PREFIX))
+    # The first address would be the gateway's; there is none, but the engine keeps it.
+    free = list(network.hosts())[1:]
+    hosts = {spec.name: Host(spec.name, str(address)) for spec, address in zip(lab.hosts, free, strict=False)}
+    return replace(draft, hosts=hosts, network=str(network))
+
+
+def _default_names(session: Session, host: str) -> dict[str, tuple[bytes, int]]:
+    others = "".join(f"{one.address}\t{one.name}\n" for one in session.hosts.values() if one.name != host)
+    hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{host}\n{others}"
+    contents = (hosts, f"{host}\n", "nameserver 127.0.0.11\n")
+    return {path: (content.encode(), 0o644) for path, content in zip(NAME_FILES, contents, strict=True)}
+
+
+def _disks(session: Session, spec: HostSpec) -> list[tuple[str, Disk]]:
+    return [(_name(session.id, spec.name, f"disk{n}"), disk) for n, disk in enumerate(spec.disks)]
+
+
+def _tmpfs_options(disk: Disk) -> str:
+    return f"size={disk.size}" + (f",nr_inodes={disk.inodes}" if disk.inodes else "")
+
+
+def _one_capability_more(chosen: profile.Profile, added: Iterable[str]) -> tuple[str, ...]:
+    """Return the command that cuts a privileged exec down to what the host has, and one capability more."""
+    if not chosen.trusted:
+        return ()
+    kept = {*CAPABILITIES, ONE_MORE, *(name.removeprefix("CAP_") for name in added)}
+    bounding = ",".join(["-all", *(f"+{name.lower()}" for name in sorted(kept))])
+    return ("/toolbox/bin/setpriv", f"--bounding-set={bounding}")
+
+
+def _together(jobs: list[Callable[[], object]]) -> None:
+    """Run all jobs at once; raise the first error when every one has ended."""
+    if not jobs:
+        return
+    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
+        futures = [pool.submit(job) for job in jobs]
+    for future in futures:
+        future.result()

@@ -1,0 +1,150 @@
+"""Runs a grader with pytest against a session, and makes a grade of what it reports."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from breakfix.errors import CannotGrade, GraderFailed, UsageError
+from breakfix.grading.probes import Probes
+from breakfix.model import Grade, Look, Outcome, Result
+from breakfix.variants import draw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from breakfix.environments import Environment
+    from breakfix.model import JsonValue, Lab, Session, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look gave."""
+
+    results: tuple[Result, ...]
+    integrity: tuple[str, ...]
+    seconds: float
+    """Without the waiting."""
+
+
+def grade(
+    environment: Environment,
+    session: Session,
+    lab: Lab,
+    tell: Callable[[str], None],
+    *,
+    restart: bool = True,
+    hints: tuple[int, int] = (0, 0),
+) -> Grade:
+    """Look into a session and judge it; ``restart=False`` leaves out the second look that a lab may ask for.
+
+    ``hints`` is how many were taken and what they cost.
+
+    Raises CannotGrade where nothing could be asked at all; a single check that could not is an ERROR in the grade.
+    """
+    started, begun = datetime.now(UTC), time.monotonic()
+    variant = draw(lab, session.seed, session.hosts, session.network)
+    tell("looking")
+    looks = [_look(environment, session, variant, Look.FIRST)]
+    # Where nothing passed there is nothing to survive, and no reason to take the candidate's machine down.
+    if restart and lab.restart and any(r.outcome is Outcome.PASSED for r in looks[0].results):
+        tell("restarting the hosts, to see what survives")
+        environment.restart(session)
+        tell("looking again")
+        looks.append(_look(environment, session, variant, Look.RESTARTED))
+    return Grade(
+        lab=lab.id,
+        title=lab.title,
+        seed=session.seed,
+        session=session.id,
+        results=_worst(looks),
+        started=started,
+        seconds=round(time.monotonic() - begun, 3),
+        engine_seconds=round(sum(look.seconds for look in looks), 3),
+        hints_taken=hints[0],
+        hint_cost=hints[1],
+        integrity=tuple(event for look in looks for event in look.integrity),
+        profile=session.profile,
+    )
+
+
+def record_baseline(environment: Environment, session: Session, lab: Lab) -> dict[str, JsonValue]:
+    """Run the grader's ``@baseline`` function, where it has one, and return what it saw."""
+    from breakfix.grading import baselines  # noqa: PLC0415
+
+    if lab.grader is None or not baselines.wanted(lab.grader):
+        return {}
+    probes = Probes(environment, session)
+    try:
+        return baselines.record(lab.grader, draw(lab, session.seed, session.hosts, session.network), probes)
+    finally:
+        probes.close()
+
+
+def _worst(looks: list[_Seen]) -> tuple[Result, ...]:
+    """Return each check's first result that did not pass, else its last."""
+    by_check: dict[str, Result] = {}
+    for look in looks:
+        for result in look.results:
+            before = by_check.get(result.check.name)
+            if before is None or before.outcome is Outcome.PASSED:
+                by_check[result.check.name] = result
+    return tuple(by_check.values())
+
+
+def _look(environment: Environment, session: Session, variant: Variant, look: Look) -> _Seen:
+    grader = variant.lab.grader
+    if grader is None:
+        raise UsageError(f"{variant.lab.id} has no grader here", why="Only labs/ was handed out, not graders/.")
+    probes = Probes(environment, session)
+    begun = time.monotonic()
+    try:
+        results, waited = _ask(grader, variant, probes, session.baseline, look)
+        return _Seen(results, probes.integrity, time.monotonic() - begun - waited)
+    finally:
+        probes.close()
+
+
+def _ask(
+    grader: Path, variant: Variant, probes: Probes, baseline: dict[str, JsonValue], look: Look
+) -> tuple[tuple[Result, ...], float]:
+    import pytest  # noqa: PLC0415  # heavy
+
+    from breakfix.grading.plugin import GradingPlugin, options  # noqa: PLC0415
+
+    plugin = GradingPlugin(variant, probes, baseline, look)
+    plugins: list[Any] = [plugin]
+    with _alone():
+        pytest.main(options(str(grader)), plugins=plugins)
+    if plugin.broken or not plugin.collected:
+        raise GraderFailed(
+            f"the grader of {variant.lab.id} is broken",
+            why="\n".join(plugin.broken) or "It has no checks.",
+            next_step="breakfix lint",
+        )
+    plugin.hold()
+    if missing := [one.name for one in plugin.collected if one.name not in plugin.results]:
+        raise CannotGrade(f"some checks were never asked: {', '.join(missing)}", next_step="breakfix grade --debug")
+    return tuple(plugin.results[one.name] for one in plugin.collected), plugin.waited
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other plugins, options in the environment and byte code out of a grade."""
+    before, writes = dict(os.environ), sys.dont_write_bytecode
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.environ.pop("PYTEST_ADDOPTS", None)
+    os.environ.pop("PYTEST_PLUGINS", None)
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = writes
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,223 @@
+"""Builds and caches the images of ``docker/``, with or without a registry.
+
+An image's tag is the digest of what it is made from, so that a changed recipe is built and an unchanged one never is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from breakfix.catalog import bundle
+from breakfix.engine.client import connect, not_ready, reason
+from breakfix.errors import ImageBuildFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from docker import APIClient
+
+    Tell = Callable[[str], None]
+
+UPSTREAM = "debian:bookworm-slim"
+"""What ``base`` is where a registry answers."""
+REPOSITORY = "breakfix"
+NAMES = ("base", "toolbox", "host")
+LABEL = "breakfix.image"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of ours."""
+
+    name: str
+    tag: str
+    """``breakfix/NAME:DIGEST``."""
+
+
+def tag(name: str) -> str:
+    """Return the tag that ``name`` has with today's recipe."""
+    digest = sha256()
+    for recipe in ("base", name):
+        for path in sorted((bundle() / "docker" / recipe).rglob("*")):
+            if path.is_file():
+                digest.update(f"{recipe}/{path.name}\0".encode() + path.read_bytes())
+    return f"{REPOSITORY}/{name}:{digest.hexdigest()[:12]}"
+
+
+def toolbox_volume() -> str:
+    """Return the name of the volume that holds the toolbox's tree."""
+    return f"breakfix-toolbox-{tag('toolbox').rpartition(':')[2]}"
+
+
+def is_built(name: str) -> bool:
+    """Return True if the engine has ``name`` as the recipe says today."""
+    return _exists(connect(), tag(name))
+
+
+def ensure(names: tuple[str, ...], tell: Tell, *, rebuild: bool = False) -> tuple[Image, ...]:
+    """Build what is missing of ``names`` and of what they stand on.  Raises ImageBuildFailed, NotReady."""
+    api = connect()
+    wanted = tuple(name for name in NAMES if name in {*names, "base"})
+    missing = [name for name in wanted if rebuild or not _exists(api, tag(name))]
+    if missing:
+        with _one_at_a_time():
+            for name in missing:
+                if rebuild or not _exists(api, tag(name)):
+                    _make(api, name, tell)
+    if "toolbox" in wanted:
+        _fill_toolbox(api)
+    return tuple(Image(name, tag(name)) for name in wanted)
+
+
+def _exists(api: APIClient, wanted: str) -> bool:
+    with not_ready("looking for an image"):
+        return bool(api.images(name=wanted, quiet=True))
+
+
+def _make(api: APIClient, name: str, tell: Tell) -> None:
+    if name == "base":
+        _make_base(api, tell)
+    else:
+        tell(f"building {name}")
+        _build(api, name, tell)
+
+
+def _make_base(api: APIClient, tell: Tell) -> None:
+    from docker.errors import DockerException  # noqa: PLC0415
+
+    tell(f"base: pulling {UPSTREAM}")
+    repository, _, version = tag("base").rpartition(":")
+    try:
+        api.pull(UPSTREAM)
+        api.tag(UPSTREAM, repository, version)
+    except DockerException as error:
+        tell("base: no registry answers, making it from Debian packages")
+        _debootstrap(api, repository, version, reason(error))
+
+
+def _debootstrap(api: APIClient, repository: str, version: str, why_not_pulled: str) -> None:
+    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+        raise ImageBuildFailed(
+            f"{UPSTREAM} can't be pulled, and can't be made here either",
+            why=f"Pulling: {why_not_pulled}\nMaking it needs root and debootstrap.",
+            next_step="Give the engine a registry or its mirror, or, as root on Debian: apt-get install debootstrap",
+        )
+    with tempfile.TemporaryDirectory(prefix="breakfix-base-") as folder:
+        root = Path(folder) / "root"
+        script = bundle() / "docker" / "base" / "debootstrap.sh"
+        done = subprocess.run(["/bin/sh", str(script), str(root)], capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-8:])
+            raise ImageBuildFailed("base: debootstrap failed", why=tail, next_step="breakfix images build")
+        archive = Path(folder) / "root.tar"
+        subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)  # noqa: S603, S607
+        with not_ready("importing base"), archive.open("rb") as stream:
+            api.import_image_from_data(stream, repository=repository, tag=version)  # type: ignore[arg-type]
+
+
+def _build(api: APIClient, name: str, tell: Tell) -> None:
+    log: list[str] = []
+    with not_ready(f"building {name}"):
+        steps = api.build(
+            fileobj=_context(name),
+            custom_context=True,
+            tag=tag(name),
+            buildargs={"BASE": tag("base")},
+            labels={LABEL: name},
+            rm=True,
+            forcerm=True,
+            decode=True,
+            timeout=1800,
+        )
+        for step in steps:
+            if line := str(step.get("stream", "")).strip():
+                log.append(line)
+                if line.startswith("Step "):
+                    tell(f"{name}: {line[:70]}")
+            if "error" in step:
+                raise ImageBuildFailed(
+                    f"the image {name} could not be built",
+                    why="\n".join([*log[-12:], str(step["error"])]),
+                    next_step="breakfix images build --debug shows everything.",
+                )
+
+
+def _context(name: str) -> io.BytesIO:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.add(bundle() / "docker" / name, arcname=".")
+    stream.seek(0)
+    return stream
+
+
+def _fill_toolbox(api: APIClient) -> None:
+    """Make the toolbox's volume.  The engine copies the image's tree into it when it is first mounted, empty."""
+    from docker.errors import NotFound  # noqa: PLC0415
+
+    volume = toolbox_volume()
+    with not_ready("filling the toolbox"):
+        try:
+            api.inspect_volume(volume)
+        except NotFound:
+            with _one_at_a_time():
+                _fill(api, volume)
+
+
+def _fill(api: APIClient, volume: str) -> None:
+    config = api.create_host_config(binds=[f"{volume}:/toolbox"], network_mode="none")
+    box = api.create_container(
+        tag("toolbox"), ["/toolbox/bin/true"], host_config=config, labels={LABEL: "toolbox"}, volumes=["/toolbox"]
+    )["Id"]
+    try:
+        api.start(box)
+        api.wait(box)
+    except BaseException:
+        # A volume that exists counts as filled, so a half-filled one must not stay.
+        api.remove_container(box, force=True)
+        api.remove_volume(volume, force=True)
+        raise
+    api.remove_container(box, force=True)
+
+
+_threads = threading.Lock()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let one process at a time build: two that make the same image would each do all the work."""
+    import fcntl  # noqa: PLC0415
+
+    from platformdirs import user_cache_path  # noqa: PLC0415
+
+    folder = user_cache_path("breakfix", ensure_exists=True)
+    with _threads, (folder / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def remove_old(tell: Tell) -> int:
+    """Remove images of ours that no recipe of today makes; return how many."""
+    api = connect()
+    current = {tag(name) for name in NAMES}
+    old = [
+        one
+        for image in api.images(filters={"label": LABEL})
+        for one in image.get("RepoTags") or ()
+        if one.startswith(f"{REPOSITORY}/") and one not in current
+    ]
+    for one in old:
+        tell(f"removing {one}")
+        with not_ready(f"removing {one}"):
+            api.remove_image(one)
+    return len(old)

@@ -1,0 +1,151 @@
+"""The format of ``lab.toml``: what an author may write, checked by pydantic, every problem with its line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, field_validator
+
+from breakfix.errors import Problem
+from breakfix.model import Disk, Hint, HostSpec, Lab, Level
+from breakfix.skills import SKILLS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
+Size = Annotated[str, StringConstraints(pattern=r"^[0-9]+[kmg]$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
+# It stays inside the host's own network namespace.  SYS_ADMIN, SYS_PTRACE, SYS_MODULE and their like do not.
+Capability = Annotated[str, StringConstraints(pattern=r"^(NET_ADMIN)$")]
+RESERVED = frozenset({"lab", "seed", "hosts", "network", "token"})
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DiskFormat(_Strict):
+    """``[[hosts.NAME.disks]]``: a small file system of the host's own."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^/[a-z0-9/_-]+$")]
+    size: Size
+    inodes: int = Field(default=0, ge=0)
+
+
+class HostFormat(_Strict):
+    """``[hosts.NAME]``: one machine of the lab."""
+
+    image: Name = "host"
+    memory: Size = "256m"
+    cpus: float = Field(default=1.0, gt=0, le=4)
+    pids: int = Field(default=256, ge=32, le=4096)
+    capabilities: tuple[Capability, ...] = ()
+    own_names: bool = False
+    disks: tuple[DiskFormat, ...] = ()
+
+
+class HintFormat(_Strict):
+    """``[[hints]]``: from where to look to what to type, each with its price in points."""
+
+    text: str = Field(min_length=10)
+    cost: int = Field(ge=0, le=50)
+
+
+class LabFormat(_Strict):
+    """The whole file."""
+
+    title: str = Field(min_length=5, max_length=80)
+    level: Level
+    minutes: int = Field(ge=5, le=180)
+    skills: tuple[str, ...] = Field(min_length=1, max_length=3)
+    environment: Name = "docker"
+    internet: bool = False
+    restart: bool = False
+    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=3)
+    hosts: dict[Name, HostFormat] = Field(min_length=1)
+    variants: dict[Identifier, Annotated[tuple[JsonValue, ...], Field(min_length=2)]] = Field(min_length=1)
+    hints: tuple[HintFormat, ...] = Field(min_length=3)
+
+    @field_validator("skills")
+    @classmethod
+    def _known(cls, skills: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [skill for skill in skills if skill not in SKILLS]:
+            msg = f"unknown skill {', '.join(unknown)}"
+            raise ValueError(msg)
+        return skills
+
+    @field_validator("variants")
+    @classmethod
+    def _not_reserved(cls, variants: dict[str, tuple[JsonValue, ...]]) -> dict[str, tuple[JsonValue, ...]]:
+        if taken := RESERVED & variants.keys():
+            msg = f"{', '.join(sorted(taken))}: every template has a value of that name already"
+            raise ValueError(msg)
+        return variants
+
+
+def parse(path: Path, lab_id: str, grader: Path | None) -> tuple[Lab | None, tuple[Problem, ...]]:
+    """Read one ``lab.toml``; return the lab, or None and everything that is wrong with it."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        written = LabFormat.model_validate(tomllib.loads(text), strict=False)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        return None, (Problem(path, int(line[1]) if line else 1, f"not TOML: {error}"),)
+    except ValidationError as error:
+        return None, tuple(
+            Problem(path, line_of(text, item["loc"]), f"{_dotted(item['loc'])}: {item['msg']}")
+            for item in error.errors()
+        )
+    return _lab(written, lab_id, path.parent, grader), ()
+
+
+def _lab(written: LabFormat, lab_id: str, folder: Path, grader: Path | None) -> Lab:
+    plain = written.model_dump(exclude={"hosts", "hints"})
+    return Lab(
+        **plain,
+        id=lab_id,
+        folder=folder,
+        grader=grader,
+        hosts=tuple(_host(name, host) for name, host in written.hosts.items()),
+        hints=tuple(Hint(text=hint.text, cost=hint.cost) for hint in written.hints),
+    )
+
+
+def _host(name: str, written: HostFormat) -> HostSpec:
+    disks = tuple(Disk(disk.path, disk.size, disk.inodes) for disk in written.disks)
+    return HostSpec(name=name, disks=disks, **written.model_dump(exclude={"disks"}))
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc) or "file"
+
+
+def line_of(text: str, loc: tuple[int | str, ...]) -> int:
+    """Return the line of ``text`` (TOML) where the key path ``loc`` stands; the nearest parent's where it doesn't.
+
+    tomllib keeps no positions, so the path is followed through the headers and keys of the text.
+    """
+    names = [str(part) for part in loc if isinstance(part, str) and part != "[key]"]
+    nth = next((part for part in loc if isinstance(part, int)), 0)
+    table: list[str] = []
+    best, best_depth, seen = 1, 0, -1
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*(\[{1,2})\s*([^\]]+?)\s*\]", line):
+            table = [part.strip(" \"'") for part in header[2].split(".")]
+            seen += header[1] == "[[" and table == names[: len(table)]
+            here = table
+            if header[1] == "[[" and seen != nth:
+                continue
+        elif key := re.match(r"\s*([A-Za-z0-9_\"'-]+)\s*=", line):
+            if table and seen >= 0 and seen != nth and table == names[: len(table)]:
+                continue
+            here = [*table, key[1].strip("\"'")]
+        else:
+            continue
+        depth = len(here)
+        if here == names[:depth] and depth > best_depth:
+            best, best_depth = number, depth
+    return best

@@ -1,0 +1,206 @@
+"""The life of a session: preflight, start, break, prove, hand over; reset; stop."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from breakfix import templates
+from breakfix.errors import BreakfixError, CannotGrade, InvalidLab, Problem, StartFailed, UnknownSession
+from breakfix.grading.runner import record_baseline
+from breakfix.variants import draw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from breakfix.environments import Environment, Shell
+    from breakfix.model import Lab, Session, Variant
+
+    Tell = Callable[[str], None]
+
+SETUP_DEADLINE: Final = 60.0
+SYMPTOM_DEADLINE: Final = 20.0
+PULSE: Final = 0.05
+CLIENT: Final = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A session that is ready, and how long that took."""
+
+    session: Session
+    seconds: float
+
+
+def owner() -> str:
+    """Return whose sessions these are, where several people share an engine: BREAKFIX_OWNER, else the user's name."""
+    return os.environ.get("BREAKFIX_OWNER") or getpass.getuser()
+
+
+def new_id(lab: Lab) -> str:
+    """Return an id for a new session of ``lab``."""
+    return f"{lab.name}-{secrets.token_hex(3)}"
+
+
+def start(environment: Environment, lab: Lab, seed: int, tell: Tell, session_id: str | None = None) -> Started:
+    """Bring a lab to its proven broken state.  Whatever happens on the way, nothing stays behind.
+
+    Raises InvalidLab, NotReady (StartFailed where the broken state could not be proven).
+    """
+    environment.prepare(lab, tell)
+    begun = time.monotonic()
+    wanted = session_id or new_id(lab)
+    try:
+        session = _make(environment, lab, seed, wanted, tell)
+    except BaseException as error:
+        _undo(environment, wanted, tell)
+        if isinstance(error, CannotGrade):
+            raise StartFailed(f"{lab.id} could not be started", why=str(error), next_step="breakfix doctor") from error
+        raise
+    return Started(session, time.monotonic() - begun)
+
+
+def _make(environment: Environment, lab: Lab, seed: int, session_id: str, tell: Tell) -> Session:
+    tell("creating hosts")
+    session = environment.create(lab, seed, session_id, owner())
+    variant = draw(lab, seed, session.hosts, session.network)
+    for host in session.hosts:
+        environment.put(session, host, host_files(variant, host))
+    tell("booting")
+    environment.boot(session)
+    tell("making the world")
+    _run_setup(environment, session, variant, "prepare.sh")
+    baseline = record_baseline(environment, session, lab)
+    tell("breaking it")
+    _run_setup(environment, session, variant, "break.sh")
+    tell("proving that it is broken")
+    _prove_symptom(environment, session, variant)
+    return environment.mark_ready(session, baseline)
+
+
+def _undo(environment: Environment, session_id: str, tell: Tell) -> None:
+    """Remove what was begun, and do not let a second Ctrl-C leave half of it."""
+    tell("cleaning up")
+    with _deaf_to_interrupts(), suppress(BreakfixError):
+        environment.stop((session_id,))
+
+
+class _deaf_to_interrupts:  # noqa: N801  # used as a statement
+    """Ignore SIGINT and SIGTERM for a moment, where this thread may say so."""
+
+    def __enter__(self) -> None:
+        import signal  # noqa: PLC0415
+
+        self._before = {}
+        with suppress(ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, signal.SIG_IGN)
+
+    def __exit__(self, *_: object) -> None:
+        import signal  # noqa: PLC0415
+
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def host_files(variant: Variant, host: str) -> dict[str, tuple[bytes, int]]:
+    """Return what ``setup/HOST/files`` puts into a host: absolute path to content and mode."""
+    root = variant.lab.setup / host / "files"
+    return dict(_file(variant, root, path) for path in sorted(root.rglob("*")) if path.is_file())
+
+
+def _file(variant: Variant, root: Path, path: Path) -> tuple[str, tuple[bytes, int]]:
+    relative = path.relative_to(root).parent / templates.target_name(path)
+    target = templates.render(f"/{relative.as_posix()}", variant, path) if "{{" in str(relative) else f"/{relative}"
+    content = templates.read(path, variant).encode() if path.suffix == templates.SUFFIX else path.read_bytes()
+    return target, (content, 0o755 if os.access(path, os.X_OK) else 0o644)
+
+
+def _run_setup(environment: Environment, session: Session, variant: Variant, name: str) -> None:
+    for host in session.hosts:
+        if script := templates.find(variant.lab.setup / host, name):
+            run_script(environment, session, host, script, variant)
+
+
+def run_script(environment: Environment, session: Session, host: str, script: Path, variant: Variant) -> str:
+    """Run a script of the lab's author in a host with the host's own tools; return what it printed.
+
+    Raises StartFailed where it fails.
+    """
+    shell = environment.plain(session, host)
+    try:
+        done = shell.run(f"bash -euo pipefail -s <<'{MARK}'\n{templates.read(script, variant)}\n{MARK}", SETUP_DEADLINE)
+    finally:
+        shell.close()
+    if done.exit_status:
+        tail = "\n".join((done.text + done.error_text).strip().splitlines()[-8:])
+        raise StartFailed(f"{script.name} failed on {host} with status {done.exit_status}", why=tail or "It was silent.")
+    return done.text
+
+
+MARK: Final = "BREAKFIX-END-OF-SCRIPT"
+
+
+def symptoms(lab: Lab) -> tuple[tuple[str, Path], ...]:
+    """Return the scripts that prove the broken state: (where, path); ``client`` is the container beside."""
+    places = [(CLIENT, lab.setup), *((host.name, lab.setup / host.name) for host in lab.hosts)]
+    return tuple((where, path) for where, folder in places if (path := templates.find(folder, "symptom.sh")))
+
+
+def _prove_symptom(environment: Environment, session: Session, variant: Variant) -> None:
+    found = symptoms(variant.lab)
+    if not found:
+        path = variant.lab.setup / "symptom.sh"
+        raise InvalidLab((Problem(path, 1, "a lab needs a symptom.sh that proves its broken state"),))
+    deadline = time.monotonic() + SYMPTOM_DEADLINE
+    for where, path in found:
+        shell = environment.client(session) if where == CLIENT else environment.trusted(session, where)
+        try:
+            _wait_for_symptom(shell, templates.read(path, variant), path, deadline)
+        finally:
+            shell.close()
+
+
+def _wait_for_symptom(shell: Shell, script: str, path: Path, deadline: float) -> None:
+    while (done := shell.run(f"set -eu\n{script}", SYMPTOM_DEADLINE)).exit_status:
+        if time.monotonic() > deadline:
+            said = (done.text + done.error_text).strip()
+            raise StartFailed(
+                "the broken state could not be proven",
+                why=f"{path.name} ended with status {done.exit_status} for {SYMPTOM_DEADLINE:g} s: {said or 'silent'}",
+                next_step="This is a fault of the lab or of this machine, not yours: breakfix selftest LAB",
+            )
+        time.sleep(PULSE)
+
+
+def reset(environment: Environment, session: Session, lab: Lab, tell: Tell) -> Started:
+    """Bring a session's start state back: the same lab and seed, made anew under the same id."""
+    tell("removing the old hosts")
+    environment.stop((session.id,))
+    return start(environment, lab, session.seed, tell, session.id)
+
+
+def find(environment: Environment, wanted: str | None) -> Session:
+    """Return my session by id, by its beginning or by its lab; the only one where nothing is named.
+
+    Raises UnknownSession.
+    """
+    mine = environment.sessions(owner())
+    matches = [one for one in mine if wanted is None or _matches(one, wanted)]
+    if len(matches) == 1:
+        return matches[0]
+    running = ", ".join(one.id for one in mine) or "none"
+    if not mine:
+        raise UnknownSession("no session runs", next_step="breakfix list, then breakfix start LAB")
+    what = f"no session matches {wanted!r}" if not matches else f"{len(matches)} sessions match"
+    raise UnknownSession(what, why=f"Running: {running}", next_step="Name one of them.")
+
+
+def _matches(session: Session, wanted: str) -> bool:
+    return session.id.startswith(wanted) or wanted in (session.lab, session.lab.rpartition("/")[2])
