@@ -123,7 +123,7 @@ def _debootstrap(api: APIClient, repository: str, version: str, why_not_pulled: 
         archive = Path(folder) / "root.tar"
         subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)  # noqa: S603, S607
         with not_ready("importing base"), archive.open("rb") as stream:
-            api.import_image_from_data(stream, repository=repository, tag=version)  # type: ignore[arg-type]
+            api.import_image_from_data(stream, repository=repository, tag=version)
 
 
 def _build(api: APIClient, name: str, tell: Tell) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+"""What JSON can hold, as it is handed around: nobody changes it in place."""
 
 SCHEMA_VERSION = 1
 """Version of every JSON document that breakfix prints.  It grows when a field changes meaning or goes away."""

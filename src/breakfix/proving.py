@@ -186,7 +186,9 @@ def _expect_caught(attempt: Attempt, seen: Grade | BreakfixError) -> Finding:
     missed = _missed(attempt, seen)
     ok = bool(attempt.must_fail) and not missed and seen.gradable
     detail = f"failed {', '.join(sorted(result.check.name for result in seen.of(Outcome.FAILED))) or 'nothing'}"
-    return Finding(Proof.CHEATS, attempt.name, ok, detail if ok else f"{detail}; must fail {missed}{_said(seen, ok=ok)}")
+    return Finding(
+        Proof.CHEATS, attempt.name, ok, detail if ok else f"{detail}; must fail {missed}{_said(seen, ok=ok)}"
+    )
 
 
 def _said(seen: Grade, *, ok: bool) -> str:

@@ -140,7 +140,9 @@ def run_script(environment: Environment, session: Session, host: str, script: Pa
         shell.close()
     if done.exit_status:
         tail = "\n".join((done.text + done.error_text).strip().splitlines()[-8:])
-        raise StartFailed(f"{script.name} failed on {host} with status {done.exit_status}", why=tail or "It was silent.")
+        raise StartFailed(
+            f"{script.name} failed on {host} with status {done.exit_status}", why=tail or "It was silent."
+        )
     return done.text
 
 

@@ -20,8 +20,9 @@ SLOWEST_CALL = 120
 @cache
 def connect() -> APIClient:
     """Return a client of the engine's API.  Raises EngineUnavailable."""
-    import docker  # noqa: PLC0415  # heavy
     from docker.errors import DockerException  # noqa: PLC0415
+
+    import docker  # noqa: PLC0415  # heavy
 
     try:
         # The version is asked here and now, so that a dead engine is found out before anything was begun.

@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from breakfix.engine.client import unreachable
 from breakfix.errors import CommandTimedOut, HostUnreachable, ProbeFailed
@@ -49,7 +49,7 @@ class Seat:
     variables: dict[str, str] = field(default_factory=dict)
 
 
-class _Cut(Exception):  # noqa: N818  # a signal between two functions here, not an error that leaves
+class _Cut(Exception):  # a signal between two functions here, not an error that leaves
     """The connection ended before the answer did."""
 
 
@@ -93,10 +93,7 @@ class ExecShell:
     def _ask(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
         self._open()
         nonce = secrets.token_hex(16)
-        line = (
-            f"( eval {shlex.quote(command)} ) </dev/null; "
-            f"printf '{nonce} %d\\n' $?; printf '{nonce} 0\\n' >&2\n"
-        )
+        line = f"( eval {shlex.quote(command)} ) </dev/null; printf '{nonce} %d\\n' $?; printf '{nonce} 0\\n' >&2\n"
         try:
             self._send(line.encode())
             out, err = self._until(nonce.encode(), time.monotonic() + timeout)
@@ -118,7 +115,7 @@ class ExecShell:
             )["Id"]
             stream = self._api.exec_start(self._exec, socket=True)
         # Over TLS docker-py hands out the socket itself, else a reader around it.
-        self._socket = getattr(stream, "_sock", stream)
+        self._socket = cast("socket.socket", getattr(stream, "_sock", stream))
         nonce = secrets.token_hex(16)
         try:
             self._send(f"printf '%d {nonce} 0\\n' $$; printf '{nonce} 0\\n' >&2\n".encode())

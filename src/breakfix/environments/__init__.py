@@ -9,6 +9,7 @@ from breakfix.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from breakfix.model import Completed, JsonValue, Lab, Session
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,9 +27,10 @@ from breakfix.model import Host, Session, SessionState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from docker import APIClient
+    from docker.types import IPAMConfig
 
     from breakfix.model import Disk, HostSpec, JsonValue, Lab
+    from docker import APIClient
 
 CLIENT: Final = "client"
 BOOT: Final = 40.0
@@ -52,7 +54,7 @@ GRADING_SHELL: Final = (
 )  # fmt: skip
 
 SYSTEM_UP: Final = (
-    "until s=$(systemctl is-system-running --wait 2>/dev/null); [ \"$s\" = running ] || [ \"$s\" = degraded ]; "
+    'until s=$(systemctl is-system-running --wait 2>/dev/null); [ "$s" = running ] || [ "$s" = degraded ]; '
     "do sleep 0.02; done; echo $s"
 )
 # PID 1 waits here until the engine's mounts over its name files are gone; see `_own_names`.
@@ -81,7 +83,9 @@ class DockerEnvironment:
         """Say which engine answers, which profile boots systemd, and which images are there."""
         info = self._api.info()
         engine = Capability(
-            "engine", ok=True, found=f"Docker {info['ServerVersion']}, {info['NCPU']} CPUs, {info['MemTotal'] >> 20} MiB"
+            "engine",
+            ok=True,
+            found=f"Docker {info['ServerVersion']}, {info['NCPU']} CPUs, {info['MemTotal'] >> 20} MiB",
         )
         built = tuple(
             Capability(
@@ -101,9 +105,13 @@ class DockerEnvironment:
             chosen = self._choose(lambda _: None)
         except NotReady as error:
             return Capability("systemd", ok=False, found=error.what, advice=error.next_step)
-        advice = "" if chosen.trusted else (
-            "The candidate's root could leave the container: play only labs that you trust, and set no assessment. "
-            "On cgroup v2, Docker 28 or later makes this unnecessary."
+        advice = (
+            ""
+            if chosen.trusted
+            else (
+                "The candidate's root could leave the container: play only labs that you trust, and set no assessment. "
+                "On cgroup v2, Docker 28 or later makes this unnecessary."
+            )
         )
         return Capability("systemd", ok=True, found=f"{chosen.name} ({chosen.why})", advice=advice)
 
@@ -166,8 +174,8 @@ class DockerEnvironment:
         session = self._network(draft, lab)
         with not_ready("creating the session's containers"):
             self._create_disks(session, lab)
-            jobs = [lambda spec=spec: self._create_host(session, spec) for spec in lab.hosts]
-            _together([*jobs, lambda: self._create_client(session, lab)])
+            jobs = [partial(self._create_host, session, spec) for spec in lab.hosts]
+            _together([*jobs, partial(self._create_client, session, lab)])
         return session
 
     def _network(self, draft: Session, lab: Lab) -> Session:
@@ -182,7 +190,9 @@ class DockerEnvironment:
                 self._create_network(session, lab)
             except APIError as error:
                 if "overlap" not in reason(error).lower():
-                    raise NotReady("no network for the session", why=reason(error), next_step="breakfix doctor") from error
+                    raise NotReady(
+                        "no network for the session", why=reason(error), next_step="breakfix doctor"
+                    ) from error
             else:
                 return session
         raise NotReady("no free subnet is left", next_step="breakfix sessions; breakfix stop --all")
@@ -201,7 +211,7 @@ class DockerEnvironment:
         )
 
     @staticmethod
-    def _pool(network: str) -> dict[str, Any]:
+    def _pool(network: str) -> IPAMConfig:
         from docker.types import IPAMConfig, IPAMPool  # noqa: PLC0415
 
         return IPAMConfig(pool_configs=[IPAMPool(subnet=network)])
@@ -218,9 +228,15 @@ class DockerEnvironment:
             stop_signal="SIGRTMIN+3",
             labels=labels.of(session, labels.ROLE_HOST, **{labels.HOST: host.name, labels.ADDRESS: host.address}),
             host_config=self._host_config(
-                chosen, session.id, spec.memory, spec.cpus, spec.pids, capabilities=spec.capabilities, binds=binds,
+                chosen,
+                session.id,
+                spec.memory,
+                spec.cpus,
+                spec.pids,
+                capabilities=spec.capabilities,
+                binds=binds,
                 network=_name(session.id),
-            ),  # fmt: skip
+            ),
             networking_config=self._endpoint(session, host),
         )
         if spec.own_names:
@@ -251,7 +267,8 @@ class DockerEnvironment:
 
     def _endpoint(self, session: Session, host: Host) -> dict[str, Any]:
         endpoint = self._api.create_endpoint_config(ipv4_address=host.address, aliases=[host.name])
-        return self._api.create_networking_config({_name(session.id): endpoint})
+        # Not create_networking_config: its type is of one network, and it does no more than this.
+        return {"EndpointsConfig": {_name(session.id): endpoint}}
 
     def _host_config(  # noqa: PLR0913  # what the engine wants to know of a host
         self,
@@ -265,6 +282,8 @@ class DockerEnvironment:
         binds: Iterable[str] = (),
         network: str = "none",
     ) -> dict[str, Any]:
+        from docker.types import LogConfig  # noqa: PLC0415  # heavy
+
         extra = chosen.host_config(session_id)
         config = self._api.create_host_config(
             network_mode=network,
@@ -276,7 +295,7 @@ class DockerEnvironment:
             pids_limit=pids,
             cap_drop=["ALL"],
             cap_add=[*CAPABILITIES, *capabilities],
-            log_config={"Type": "none"},
+            log_config=LogConfig(type="none"),
             cgroup_parent=extra.pop("cgroup_parent", None),
             privileged=extra.pop("privileged", False),
             security_opt=extra.pop("security_opt", None),
@@ -306,8 +325,8 @@ class DockerEnvironment:
             raise StartFailed("a host did not boot", why=str(error), next_step="breakfix doctor") from error
 
     def _start_all(self, session: Session, start: Callable[[str], object]) -> None:
-        hosts = [lambda name=name: self._start_host(session, name, start) for name in session.hosts]
-        _together([*hosts, lambda: start(_name(session.id, CLIENT))])
+        hosts = [partial(self._start_host, session, name, start) for name in session.hosts]
+        _together([*hosts, partial(start, _name(session.id, CLIENT))])
 
     def _start_host(self, session: Session, host: str, start: Callable[[str], object]) -> None:
         container = _name(session.id, host)
@@ -355,6 +374,7 @@ class DockerEnvironment:
 
     def restart(self, session: Session) -> None:
         """Stop and start each host in place; disks and files stay, /run and /tmp are new."""
+
         def again(container: str) -> None:
             if container == _name(session.id, CLIENT):
                 return
@@ -427,7 +447,7 @@ class DockerEnvironment:
             of_kind = [name for what, name in pieces if what == kind]
             # What is still being removed by somebody else answers with a conflict; the next round sees it gone.
             with suppress(APIError):
-                _together([lambda name=name, kind=kind: remove(kind, name) for name in of_kind])
+                _together([partial(remove, kind, name) for name in of_kind])
 
     def _remove_cgroups(self, session_ids: tuple[str, ...]) -> None:
         """Remove the control groups that narrow-v1 made on the engine's machine, from a container there."""

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 PULSE: Final = 0.25
 """Seconds between two looks at a check that must hold for a while."""
 
-WORDS: Final = {"==": "", "!=": "anything but ", "<": "less than ", "<=": "at most ", ">": "more than ", ">=": "at least "}
+WORDS: Final = {
+    "==": "",
+    "!=": "anything but ",
+    "<": "less than ",
+    "<=": "at most ",
+    ">": "more than ",
+    ">=": "at least ",
+}
 
 
 class GradingPlugin:
@@ -142,7 +149,7 @@ class GradingPlugin:
         self._compared = None
         try:
             ask()
-        except BaseException as raised:  # noqa: BLE001  # the verdict of a check is what it raises
+        except BaseException as raised:  # the verdict of a check is what it raises
             if isinstance(raised, KeyboardInterrupt):
                 raise
             verdict = self._judge(check, pytest.ExceptionInfo.from_exception(raised), held, "call")
@@ -196,4 +203,3 @@ def options(folder: str) -> list[str]:
     quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:logging", "-p", "no:faulthandler"]
     apart = ["--noconftest", "-c", "/dev/null", f"--rootdir={folder}", "--import-mode=importlib"]
     return [*quiet, *apart, "--override-ini=python_functions=test_*", folder]
-

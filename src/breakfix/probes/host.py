@@ -44,7 +44,9 @@ class ShellBackend(BaseBackend):
             _refuse_files_of_the_host(line)
         done = self._shell.run(line, timeout)
         if self._trusted and done.exit_status == NOT_FOUND:
-            raise ProbeFailed(f"the toolbox has no such tool: {done.error_text.strip()}", why=f"The command was: {line}")
+            raise ProbeFailed(
+                f"the toolbox has no such tool: {done.error_text.strip()}", why=f"The command was: {line}"
+            )
         return self.result(done.exit_status, line.encode(), done.stdout, done.stderr)
 
     def decode(self, data: bytes) -> str:

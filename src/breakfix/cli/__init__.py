@@ -1,0 +1,38 @@
+"""The command line: the only place that prints, and that decides exit codes.
+
+0 passed; 1 checks failed; 2 usage or an invalid lab; 3 the environment is not ready; 4 could not be graded.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        sys.exit(_run())
+    except KeyboardInterrupt:
+        print("interrupted; nothing of what was begun is left", file=sys.stderr)  # noqa: T201
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read us has gone: `breakfix list | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _run() -> int:
+    from breakfix.cli.app import run  # noqa: PLC0415  # after the signal handler stands
+
+    return run()

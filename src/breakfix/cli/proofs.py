@@ -1,0 +1,170 @@
+"""Runs the self-test over many labs, and prints what came of it."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TYPE_CHECKING
+
+from breakfix.cli.output import print_table as table
+from breakfix.cli.progress import progress
+from breakfix.errors import UsageError
+from breakfix.proving import Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from breakfix.model import JsonValue, Lab
+    from breakfix.proving import Verdict
+
+    Work = list[tuple[Lab, int]]
+
+
+def changed(labs: Sequence[Lab], revision: str) -> tuple[Lab, ...]:
+    """Return the labs whose files, or whose engine, changed since a revision of the repository around them."""
+    from breakfix.catalog import bundle  # noqa: PLC0415
+
+    command = ["git", "-C", str(bundle()), "diff", "--name-only", "--relative", revision, "--"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise UsageError(f"git knows no changes since {revision!r}", why=done.stderr.strip())
+    files = done.stdout.splitlines()
+    if any(name.startswith(("src/", "docker/")) for name in files):
+        return tuple(labs)
+    return tuple(lab for lab in labs if any(f"/{lab.id}/" in f"/{name}" for name in files))
+
+
+def share(work: Work, shard: str | None) -> Work:
+    """Return the part of the work that ``K/N`` stands for: every N-th piece from the K-th on."""
+    if shard is None:
+        return work
+    try:
+        number, of = (int(part) for part in shard.split("/"))
+    except ValueError as error:
+        raise UsageError(f"{shard!r} is no shard", next_step="Give K/N, as in --shard 1/4") from error
+    if not 1 <= number <= of:
+        raise UsageError(f"there is no shard {shard}", next_step=f"K is 1 to {of}.")
+    return work[number - 1 :: of]
+
+
+def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
+    """Prove everything, ``jobs`` at a time, each in a process of its own: pytest is not made for threads."""
+    from multiprocessing import get_context  # noqa: PLC0415
+
+    if not work:
+        return ()
+    _prepare(work)
+    verdicts: list[Verdict] = []
+    with progress("selftest") as tell, ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(_prove, lab.id, seed, roots) for lab, seed in work]
+        try:
+            for future in as_completed(futures):
+                verdicts.append(future.result())
+                tell(f"{len(verdicts)} of {len(work)}: {_line(verdicts[-1])}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    order = [(lab.id, seed) for lab, seed in work]
+    return tuple(sorted(verdicts, key=lambda one: order.index((one.lab, one.seed))))
+
+
+def _prepare(work: Work) -> None:
+    """Build images once, before many processes would each want to."""
+    from breakfix.cli.settings import environment_of  # noqa: PLC0415
+
+    with progress("selftest") as tell:
+        for lab in {lab.id: lab for lab, _ in work}.values():
+            environment_of(lab).prepare(lab, tell)
+
+
+def _prove(lab_id: str, seed: int, roots: tuple[Path, ...]) -> Verdict:
+    from breakfix import catalog, environments, proving  # noqa: PLC0415  # in another process
+
+    lab = catalog.load(catalog.roots(roots)).find(lab_id)
+    return proving.prove(environments.load(lab.environment), lab, seed, lambda _: None)
+
+
+def _line(verdict: Verdict) -> str:
+    word = "proven" if verdict.proven else "NOT PROVEN"
+    return f"{verdict.lab} seed {verdict.seed} {word} in {verdict.seconds:.0f} s"
+
+
+def print_table(verdicts: Sequence[Verdict]) -> None:
+    """Print a row for each lab and seed: how many of each proof came out as they must."""
+    rows = [
+        (
+            one.lab,
+            str(one.seed),
+            *(_count(one, proof) for proof in Proof),
+            f"{one.start_seconds:.2f}",
+            f"{one.seconds:.0f}",
+        )
+        for one in verdicts
+    ]
+    table(("LAB", "SEED", *(proof.value.upper() for proof in Proof), "START s", "ALL s"), rows)
+
+
+def _count(verdict: Verdict, proof: Proof) -> str:
+    findings = verdict.of(proof)
+    good = sum(finding.ok for finding in findings)
+    return "ok" if good == len(findings) == 1 else f"{good}/{len(findings)}"
+
+
+def junit(verdicts: Sequence[Verdict]) -> str:
+    """Return a JUnit report: a suite for each lab and seed, a case for each thing tried."""
+    from xml.etree import ElementTree as ET  # noqa: PLC0415  # it is only written
+
+    top = ET.Element("testsuites", name="breakfix selftest")
+    for verdict in verdicts:
+        suite = ET.SubElement(
+            top,
+            "testsuite",
+            name=f"{verdict.lab} seed {verdict.seed}",
+            tests=str(len(verdict.findings)),
+            failures=str(sum(not finding.ok for finding in verdict.findings)),
+            time=f"{verdict.seconds:.3f}",
+        )
+        for finding in verdict.findings:
+            case = ET.SubElement(suite, "testcase", classname=str(finding.proof), name=finding.subject)
+            if not finding.ok:
+                ET.SubElement(case, "failure", message=finding.detail.partition("\n")[0]).text = finding.detail
+    ET.indent(top)
+    return ET.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def status(labs: Sequence[Lab], verdicts: Sequence[Verdict]) -> str:
+    """Return the page that says which labs are proven: no times in it, so that only a change changes it."""
+    lines = [
+        "# Status of the labs",
+        "",
+        "Written by `breakfix selftest --status docs/lab-status.md`; CI fails where it is not true.",
+        "",
+        "| lab | level | minutes | seeds proven | solutions | cheats caught |",
+        "|---|---|---|---|---|---|",
+    ]
+    for lab in sorted(labs, key=lambda one: one.id):
+        mine = [one for one in verdicts if one.lab == lab.id]
+        proven = sum(one.proven for one in mine)
+        counts = [f"{sum(f.ok for v in mine for f in v.of(p))}" for p in (Proof.SOLUTIONS, Proof.CHEATS)]
+        lines.append(
+            f"| {lab.id} | {lab.level} | {lab.minutes} | {proven} of {len(mine)} | {counts[0]} | {counts[1]} |"
+        )
+    done = sum(one.proven for one in verdicts)
+    return "\n".join([*lines, "", f"{done} of {len(verdicts)} proofs hold.", ""])
+
+
+def to_json(verdict: Verdict) -> JsonValue:
+    """Return a verdict for scripts."""
+    findings: list[JsonValue] = [
+        {"proof": one.proof.value, "subject": one.subject, "ok": one.ok, "detail": one.detail}
+        for one in verdict.findings
+    ]
+    return {
+        "lab": verdict.lab,
+        "seed": verdict.seed,
+        "proven": verdict.proven,
+        "seconds": round(verdict.seconds, 2),
+        "start_seconds": round(verdict.start_seconds, 3),
+        "findings": findings,
+    }
