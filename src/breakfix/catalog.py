@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from breakfix.errors import InvalidLab, Problem, UnknownLab, UsageError
-from breakfix.model import Lab
+from breakfix.model import Lab  # noqa: TC001  # a field of a frozen dataclass
 
 LABS_SETTING = "BREAKFIX_LABS"
 """Environment variable: further roots of labs, separated as in PATH."""
@@ -48,7 +48,7 @@ def _unknown(name: str, matches: list[Lab], labs: tuple[Lab, ...]) -> UnknownLab
             f"{name!r} is the name of {len(matches)} labs",
             next_step="Type one of: " + ", ".join(lab.id for lab in matches),
         )
-    close = get_close_matches(name, [lab.name for lab in labs], n=3)
+    close = get_close_matches(name, [lab.name for lab in labs], n=3, cutoff=0.45)
     hint = f"Did you mean {', '.join(close)}?  " if close else ""
     return UnknownLab(f"no lab is called {name!r}", next_step=f"{hint}`breakfix list` shows them all.")
 

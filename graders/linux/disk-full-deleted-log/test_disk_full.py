@@ -22,7 +22,7 @@ def accepted(client, lab):
 def test_entries_are_taken(client, lab):
     """A new entry is accepted, each time"""
     status = post(client, lab)
-    assert status == "201", "a POST to /entries should be answered with 201"
+    assert status == "201", "status of a POST to /entries"
 
 
 @check(points=25, skill="linux.filesystems", needs="test_entries_are_taken", stable_for=3)
@@ -52,8 +52,8 @@ def test_no_entry_is_lost(client, lab, baseline):
 def test_service_is_itself(host, lab):
     """The service still runs as its own user and keeps its data on /srv"""
     owner = host.run("ps -C %s -o user:32=", f"{lab.service}d").stdout.split()
-    assert owner, f"a process {lab.service}d should run"
+    assert owner, f"no process {lab.service}d runs"
     assert set(owner) == {lab.service}, "users that the service runs as"
     entries = f"/srv/{lab.service}/entries.log"
     where = host.check_output("stat -L -c %%d %s", entries)
-    assert where == host.check_output("stat -c %d /srv"), f"{entries} should be kept on the file system of /srv"
+    assert where == host.check_output("stat -c %d /srv"), f"the device that {entries} is on"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from breakfix.cli import author, candidate, machine, reading
+from breakfix.cli import author, candidate, demo, machine, reading
 from breakfix.cli.settings import Settings
 from breakfix.errors import BreakfixError
 
@@ -46,7 +46,7 @@ def options(
     ctx.obj = Settings(tuple(labs or ()), debug)
 
 
-for module in (reading, candidate, machine, author):
+for module in (reading, candidate, machine, author, demo):
     module.add_to(app)
 
 

@@ -17,6 +17,7 @@ from breakfix.errors import NotReady, UsageError
 if TYPE_CHECKING:
     from breakfix.environments import Environment
     from breakfix.model import Grade, JsonValue, Lab, Session
+    from breakfix.reports.record import Report
 
 WhichSession = Annotated[
     str | None, typer.Argument(metavar="[SESSION]", help="A session's id or its lab; not needed where one runs.")
@@ -111,15 +112,23 @@ def grade(
     if save:
         save.write_text(render(report, output.value), encoding="utf-8")
         typer.echo(f"The report is in {save}")
-    elif output is ReportForm.TEXT and sys.stdout.isatty():
-        from rich.console import Console  # noqa: PLC0415
-
-        from breakfix.reports import text  # noqa: PLC0415
-
-        Console().print(text.renderable(report))
+    elif output is ReportForm.TEXT:
+        print_report(report)
     else:
         typer.echo(render(report, output.value).rstrip("\n"))
     raise typer.Exit(grades.exit_code(made))
+
+
+def print_report(report: Report) -> None:
+    """Print a report: in colour on a terminal, as plain text elsewhere."""
+    from breakfix.reports import text  # noqa: PLC0415
+
+    if not sys.stdout.isatty():
+        typer.echo(text.render(report).rstrip("\n"))
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    Console().print(text.renderable(report))
 
 
 def watch(ctx: typer.Context, wanted: WhichSession = None) -> None:

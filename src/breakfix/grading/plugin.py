@@ -179,7 +179,7 @@ class GradingPlugin:
         explained = said.startswith("assert ")
         if self._compared:
             expected, seen = self._compared
-            return (expected, seen) if explained else (expected, f"{said} (saw {seen})")
+            return (expected if explained else f"{said}: {expected}", seen)
         return check.title, message if explained or not rest else said
 
     def _result(self, check: Check, outcome: Outcome, expected: str, seen: str, seconds: float) -> Result:
