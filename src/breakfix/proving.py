@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from breakfix import sessions, templates
 from breakfix.errors import BreakfixError, UsageError
+from breakfix.grading.probes import Probes
 from breakfix.grading.runner import grade
 from breakfix.model import Outcome
 from breakfix.variants import draw
@@ -147,9 +148,7 @@ def _try(environment: Environment, lab: Lab, session: Session, attempt: Attempt)
     """Start anew, run the attempt, grade.  A cheat that is caught at once needs no second look after a restart."""
     try:
         fresh = sessions.reset(environment, session, lab, lambda _: None).session
-        variant = draw(lab, fresh.seed, fresh.hosts, fresh.network)
-        for host, script in attempt.scripts:
-            sessions.run_script(environment, fresh, host, script, variant)
+        perform(environment, fresh, lab, attempt)
         if attempt.must_fail:
             first = grade(environment, fresh, lab, lambda _: None, restart=False)
             if not _missed(attempt, first):
@@ -157,6 +156,14 @@ def _try(environment: Environment, lab: Lab, session: Session, attempt: Attempt)
         return _grade(environment, lab, fresh)
     except BreakfixError as error:
         return error
+
+
+def perform(environment: Environment, session: Session, lab: Lab, attempt: Attempt) -> None:
+    """Type an attempt into the hosts of a session.  Raises StartFailed where a script of it fails."""
+    variant = draw(lab, session.seed, session.hosts, session.network)
+    with Probes(environment, session) as probes:
+        for host, script in attempt.scripts:
+            sessions.run_script(probes.plain_shell(host), host, script, variant)
 
 
 def _missed(attempt: Attempt, seen: Grade) -> list[str]:

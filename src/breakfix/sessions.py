@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from breakfix import templates
 from breakfix.errors import BreakfixError, CannotGrade, InvalidLab, Problem, StartFailed, UnknownSession
+from breakfix.grading.probes import CLIENT, Probes
 from breakfix.grading.runner import record_baseline
 from breakfix.variants import draw
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 SETUP_DEADLINE: Final = 60.0
 SYMPTOM_DEADLINE: Final = 20.0
 PULSE: Final = 0.05
-CLIENT: Final = "client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,14 @@ def _make(environment: Environment, lab: Lab, seed: int, session_id: str, tell: 
         environment.put(session, host, host_files(variant, host))
     tell("booting")
     environment.boot(session)
-    tell("making the world")
-    _run_setup(environment, session, variant, "prepare.sh")
-    baseline = record_baseline(environment, session, lab)
-    tell("breaking it")
-    _run_setup(environment, session, variant, "break.sh")
-    tell("proving that it is broken")
-    _prove_symptom(environment, session, variant)
+    with Probes(environment, session) as probes:
+        tell("making the world")
+        _run_setup(probes, variant, "prepare.sh")
+        baseline = record_baseline(variant, probes)
+        tell("breaking it")
+        _run_setup(probes, variant, "break.sh")
+        tell("proving that it is broken")
+        _prove_symptom(probes, variant)
     return environment.mark_ready(session, baseline)
 
 
@@ -122,28 +123,21 @@ def _file(variant: Variant, root: Path, path: Path) -> tuple[str, tuple[bytes, i
     return target, (content, 0o755 if os.access(path, os.X_OK) else 0o644)
 
 
-def _run_setup(environment: Environment, session: Session, variant: Variant, name: str) -> None:
-    for host in session.hosts:
+def _run_setup(probes: Probes, variant: Variant, name: str) -> None:
+    for host in variant.hosts:
         if script := templates.find(variant.lab.setup / host, name):
-            run_script(environment, session, host, script, variant)
+            run_script(probes.plain_shell(host), host, script, variant)
 
 
-def run_script(environment: Environment, session: Session, host: str, script: Path, variant: Variant) -> str:
-    """Run a script of the lab's author in a host with the host's own tools; return what it printed.
+def run_script(shell: Shell, host: str, script: Path, variant: Variant) -> None:
+    """Run a script of the lab's author in a host, through a shell with the host's own tools.
 
     Raises StartFailed where it fails.
     """
-    shell = environment.plain(session, host)
-    try:
-        done = shell.run(f"bash -euo pipefail -s <<'{MARK}'\n{templates.read(script, variant)}\n{MARK}", SETUP_DEADLINE)
-    finally:
-        shell.close()
+    done = shell.run(f"bash -euo pipefail -s <<'{MARK}'\n{templates.read(script, variant)}\n{MARK}", SETUP_DEADLINE)
     if done.exit_status:
         tail = "\n".join((done.text + done.error_text).strip().splitlines()[-8:])
-        raise StartFailed(
-            f"{script.name} failed on {host} with status {done.exit_status}", why=tail or "It was silent."
-        )
-    return done.text
+        raise StartFailed(f"{script.name} failed on {host} with status {done.exit_status}", why=tail or "It was silent.")
 
 
 MARK: Final = "BREAKFIX-END-OF-SCRIPT"
@@ -155,18 +149,15 @@ def symptoms(lab: Lab) -> tuple[tuple[str, Path], ...]:
     return tuple((where, path) for where, folder in places if (path := templates.find(folder, "symptom.sh")))
 
 
-def _prove_symptom(environment: Environment, session: Session, variant: Variant) -> None:
+def _prove_symptom(probes: Probes, variant: Variant) -> None:
     found = symptoms(variant.lab)
     if not found:
         path = variant.lab.setup / "symptom.sh"
         raise InvalidLab((Problem(path, 1, "a lab needs a symptom.sh that proves its broken state"),))
     deadline = time.monotonic() + SYMPTOM_DEADLINE
     for where, path in found:
-        shell = environment.client(session) if where == CLIENT else environment.trusted(session, where)
-        try:
-            _wait_for_symptom(shell, templates.read(path, variant), path, deadline)
-        finally:
-            shell.close()
+        shell = probes.client_shell() if where == CLIENT else probes.trusted_shell(where)
+        _wait_for_symptom(shell, templates.read(path, variant), path, deadline)
 
 
 def _wait_for_symptom(shell: Shell, script: str, path: Path, deadline: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from testinfra.backend.base import CommandResult
@@ -12,47 +12,72 @@ if TYPE_CHECKING:
     from breakfix.environments import Environment, Shell
     from breakfix.model import Session
 
+CLIENT = "client"
+
 
 class Probes:
-    """Everything a grader may look with."""
+    """Everything that one looks with.  A context manager: its end closes every shell."""
 
     def __init__(self, environment: Environment, session: Session) -> None:
         self._environment = environment
         self._session = session
-        self._shells: list[Shell] = []
+        self._shells: dict[tuple[str, str], Shell] = {}
         self._plain: dict[str, Host] = {}
+
+    def trusted_shell(self, host: str) -> Shell:
+        """Return the shell in a host that the candidate can neither trace nor feed."""
+        return self._kept("trusted", host)
+
+    def plain_shell(self, host: str) -> Shell:
+        """Return a shell with a host's own tools."""
+        return self._kept("plain", host)
+
+    def client_shell(self) -> Shell:
+        """Return the shell in the container beside."""
+        return self._kept("client", CLIENT)
+
+    def _kept(self, kind: str, host: str) -> Shell:
+        if (kind, host) not in self._shells:
+            environment, session = self._environment, self._session
+            if kind == "client":
+                opened = environment.client(session)
+            else:
+                opened = (environment.trusted if kind == "trusted" else environment.plain)(session, host)
+            self._shells[kind, host] = opened
+        return self._shells[kind, host]
 
     @cached_property
     def hosts(self) -> dict[str, Host]:
         """Every host by name, through its trusted shell."""
-        names = self._session.hosts
-        return {name: self._connect(name, self._environment.trusted(self._session, name)) for name in names}
+        return {name: _connect(name, self.trusted_shell(name), trusted=True) for name in self._session.hosts}
 
     @cached_property
     def client(self) -> Host:
         """The container beside: what a user of the system would see."""
-        return self._connect("client", self._environment.client(self._session), trusted=False)
+        return _connect(CLIENT, self.client_shell(), trusted=False)
 
     def plain(self, command: str, *args: str, host: str | None = None, **more: Any) -> CommandResult:  # noqa: ANN401
         """Run a command with a host's own tools.  Low trust: the candidate decides what those do."""
         name = host or next(iter(self._session.hosts))
         if name not in self._plain:
-            self._plain[name] = self._connect(name, self._environment.plain(self._session, name), trusted=False)
+            self._plain[name] = _connect(name, self.plain_shell(name), trusted=False)
         result: CommandResult = self._plain[name].run(command, *args, **more)
         return result
-
-    def _connect(self, name: str, shell: Shell, *, trusted: bool = True) -> Host:
-        from breakfix.probes import host  # noqa: PLC0415  # testinfra is heavy
-
-        self._shells.append(shell)
-        return host.connect(name, shell, trusted=trusted)
 
     @property
     def integrity(self) -> tuple[str, ...]:
         """What was done to our shells."""
-        return tuple(event for shell in self._shells for event in shell.integrity)
+        return tuple(event for shell in self._shells.values() for event in shell.integrity)
 
-    def close(self) -> None:
-        """Close every shell."""
-        for shell in self._shells:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for shell in self._shells.values():
             shell.close()
+
+
+def _connect(name: str, shell: Shell, *, trusted: bool) -> Host:
+    from breakfix.probes import host  # noqa: PLC0415  # testinfra is heavy
+
+    return host.connect(name, shell, trusted=trusted)

@@ -74,17 +74,13 @@ def grade(
     )
 
 
-def record_baseline(environment: Environment, session: Session, lab: Lab) -> dict[str, JsonValue]:
+def record_baseline(variant: Variant, probes: Probes) -> dict[str, JsonValue]:
     """Run the grader's ``@baseline`` function, where it has one, and return what it saw."""
     from breakfix.grading import baselines  # noqa: PLC0415
 
-    if lab.grader is None or not baselines.wanted(lab.grader):
+    if variant.lab.grader is None or not baselines.wanted(variant.lab.grader):
         return {}
-    probes = Probes(environment, session)
-    try:
-        return baselines.record(lab.grader, draw(lab, session.seed, session.hosts, session.network), probes)
-    finally:
-        probes.close()
+    return baselines.record(variant.lab.grader, variant, probes)
 
 
 def _worst(looks: list[_Seen]) -> tuple[Result, ...]:
@@ -102,13 +98,10 @@ def _look(environment: Environment, session: Session, variant: Variant, look: Lo
     grader = variant.lab.grader
     if grader is None:
         raise UsageError(f"{variant.lab.id} has no grader here", why="Only labs/ was handed out, not graders/.")
-    probes = Probes(environment, session)
     begun = time.monotonic()
-    try:
+    with Probes(environment, session) as probes:
         results, waited = _ask(grader, variant, probes, session.baseline, look)
         return _Seen(results, probes.integrity, time.monotonic() - begun - waited)
-    finally:
-        probes.close()
 
 
 def _ask(
