@@ -137,7 +137,9 @@ def run_script(shell: Shell, host: str, script: Path, variant: Variant) -> None:
     done = shell.run(f"bash -euo pipefail -s <<'{MARK}'\n{templates.read(script, variant)}\n{MARK}", SETUP_DEADLINE)
     if done.exit_status:
         tail = "\n".join((done.text + done.error_text).strip().splitlines()[-8:])
-        raise StartFailed(f"{script.name} failed on {host} with status {done.exit_status}", why=tail or "It was silent.")
+        raise StartFailed(
+            f"{script.name} failed on {host} with status {done.exit_status}", why=tail or "It was silent."
+        )
 
 
 MARK: Final = "BREAKFIX-END-OF-SCRIPT"

@@ -47,6 +47,7 @@ class GradingPlugin:
         self._baseline = baseline
         self._look = look
         self._compared: tuple[str, str] | None = None
+        self._held: list[str] = []
         self._holding: list[tuple[Check, Callable[[], object], float]] = []
 
     # -- what a grader may ask for -------------------------------------------------------------------------------------
@@ -106,6 +107,7 @@ class GradingPlugin:
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
         """Remember a check that must hold: it is asked again until its seconds are over."""
         self._compared = None
+        self._held = []
         check = _check(pyfuncitem)
         if not check.stable_for:
             return None
@@ -119,6 +121,10 @@ class GradingPlugin:
         word = WORDS.get(op, f"{op} ")
         self._compared = (f"{word}{_shown(right)}", _shown(left))
 
+    def pytest_assertion_pass(self, expl: str) -> None:
+        """Note what held, with the values that were seen: a pass has evidence too."""
+        self._held.append(expl.partition("\n")[0])
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -129,7 +135,9 @@ class GradingPlugin:
         if call.excinfo is not None:
             self.results[check.name] = self._judge(check, call.excinfo, call.duration, call.when)
         elif call.when == "call":
-            self.results[check.name] = self._result(check, Outcome.PASSED, check.title, "as expected", call.duration)
+            self.results[check.name] = self._result(
+                check, Outcome.PASSED, check.title, self._what_held(), call.duration
+            )
         return report
 
     # -- what we make of it --------------------------------------------------------------------------------------------
@@ -160,6 +168,9 @@ class GradingPlugin:
     def _broke_off(self, verdict: Result, held: float) -> Result:
         seen = f"held for {held:.1f} s of {verdict.check.stable_for:g} s, then: {verdict.seen}"
         return self._result(verdict.check, verdict.outcome, verdict.expected, seen, held)
+
+    def _what_held(self) -> str:
+        return _shown("; ".join(self._held)) if self._held else "nothing that was asked failed"
 
     def _judge(
         self, check: Check, info: pytest.ExceptionInfo[BaseException], seconds: float, when: str | None
@@ -202,4 +213,10 @@ def options(folder: str) -> list[str]:
     """Return pytest's arguments: nothing from the user's or a candidate's configuration, no cache, no output."""
     quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:logging", "-p", "no:faulthandler"]
     apart = ["--noconftest", "-c", "/dev/null", f"--rootdir={folder}", "--import-mode=importlib"]
-    return [*quiet, *apart, "--override-ini=python_functions=test_*", folder]
+    return [
+        *quiet,
+        *apart,
+        "--override-ini=python_functions=test_*",
+        "--override-ini=enable_assertion_pass_hook=true",
+        folder,
+    ]

@@ -1,0 +1,248 @@
+"""Measures breakfix beside what one would use instead, in one run.  Usage: bench.py [FIGURE…]
+
+Absolute seconds depend on the machine and on what else it does; the ratios are taken in the same run, turn by turn.
+A figure that misses its target is printed as missed: nothing here asserts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from breakfix import catalog, environments, images, proving, sessions
+from breakfix.engine.client import connect
+from breakfix.grading.runner import grade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from breakfix.model import Lab, Session
+
+HERE = Path(__file__).parent
+BREAKFIX = [sys.executable, "-c", "from breakfix.cli import main; main()"]
+SIDE_BY_SIDE = 40
+AT_A_TIME = 4
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing measured, what it was held against, and what was promised."""
+
+    name: str
+    seen: str
+    beside: str
+    target: str
+    reached: bool
+
+
+def quiet(_: str) -> None:
+    """Take no notice of progress."""
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that ``work`` took."""
+    begun = time.monotonic()
+    work()
+    return time.monotonic() - begun
+
+
+def median(work: Callable[[], object], runs: int = 7) -> float:
+    """Return the median of several runs, after one that does not count."""
+    work()
+    return statistics.median(timed(work) for _ in range(runs))
+
+
+def command(*arguments: str) -> Callable[[], object]:
+    """Return what runs a breakfix command as a user does: a whole process."""
+    return lambda: subprocess.run([*BREAKFIX, *arguments], capture_output=True, check=False)
+
+
+def bare_run() -> float:
+    """Time a plain ``docker run`` of the same image, waited to ``systemctl is-system-running``."""
+    name = f"bench-{os.getpid()}-{time.monotonic_ns()}"
+    chosen = environments.load("docker")._choose(quiet)  # type: ignore[attr-defined]  # noqa: SLF001
+    config = chosen.host_config(name)
+    flags = ["--cgroupns", config["cgroupns"], *(f"--volume={bind}" for bind in config.get("binds", ()))]
+    flags += ["--cgroup-parent", config["cgroup_parent"]] if "cgroup_parent" in config else []
+    flags += [f"--security-opt={option}" for option in config.get("security_opt", ())]
+    flags += ["--privileged"] if config.get("privileged") else []
+    flags += ["--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/tmp", "--memory=256m", "--pids-limit=256"]
+
+    def up() -> None:
+        subprocess.run(["docker", "run", "--detach", "--name", name, *flags, images.tag("host")], check=True,
+                       capture_output=True)  # fmt: skip
+        ask = ["docker", "exec", name, "systemctl", "is-system-running", "--wait"]
+        while b"running" not in subprocess.run(ask, capture_output=True, check=False).stdout:
+            time.sleep(0.01)
+
+    try:
+        return timed(up)
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
+        environments.load("docker").stop((name,))
+
+
+def linux_labs() -> list[Lab]:
+    """Return the labs that the figures are taken over."""
+    return [lab for lab in catalog.load(catalog.roots()).labs.values() if lab.track == "linux"]
+
+
+def start_figures() -> Iterator[Figure]:
+    """Start each Linux lab, turn by turn with a bare run."""
+    environment = environments.load("docker")
+    ours, bare = [], []
+    for lab in linux_labs():
+        environment.prepare(lab, quiet)
+        for seed in lab.seeds[:2]:
+            bare.append(bare_run())
+            started = sessions.start(environment, lab, seed, quiet)
+            ours.append(started.seconds)
+            environment.stop((started.session.id,))
+            print(f"  {lab.id} seed {seed}: {ours[-1]:.2f} s, bare {bare[-1]:.2f} s", file=sys.stderr)
+    p50, beside = statistics.median(ours), statistics.median(bare)
+    ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
+    yield Figure("start to proven broken, p50 over all Linux labs", f"{p50:.2f} s", f"bare run {beside:.2f} s, ratio {ratio:.2f}",
+                 "ratio under 1.6", ratio < 1.6)  # fmt: skip
+    yield Figure("the same, in seconds", f"{p50:.2f} s", "", "under 1.5 s", p50 < 1.5)
+
+
+def grade_figures() -> Iterator[Figure]:
+    """Ask ten checks through our engine, and the same ten through stock testinfra's docker backend."""
+    environment = environments.load("docker")
+    lab = catalog.load(catalog.roots((HERE / "root",))).find("bench/ten-checks")
+    started = sessions.start(environment, lab, lab.seeds[0], quiet)
+    try:
+        session = started.session
+        seen = [grade(environment, session, lab, quiet) for _ in range(7)]
+        assert all(one.passed for one in seen)  # noqa: S101  # a wrong answer has no speed
+        ours = statistics.median(one.engine_seconds for one in seen[1:])
+        stock = statistics.median(timed(lambda: ask_stock(session)) for _ in range(5))
+        ratio = stock / ours
+        yield Figure("a ten-check grade, the engine's part", f"{ours * 1000:.0f} ms",
+                     f"stock testinfra {stock * 1000:.0f} ms, ratio {ratio:.1f}", "8 times faster", ratio >= 8)  # fmt: skip
+        whole = median(command("--labs", str(HERE / "root"), "grade", session.id), 5)
+        yield Figure("the whole grade command", f"{whole:.2f} s", "", "under 1.2 s", whole < 1.2)
+    finally:
+        environment.stop((started.session.id,))
+
+
+def ask_stock(session: Session) -> None:
+    """Run the ten checks as one would without us: testinfra over ``docker exec``, with nothing cached."""
+    from importlib.util import module_from_spec, spec_from_file_location  # noqa: PLC0415
+
+    import testinfra.backend  # noqa: PLC0415
+    from testinfra.host import Host  # noqa: PLC0415
+
+    spec = spec_from_file_location("ten", HERE / "root/graders/bench/ten-checks/test_ten.py")
+    assert spec is not None  # noqa: S101
+    assert spec.loader is not None  # noqa: S101
+    ten = module_from_spec(spec)
+    spec.loader.exec_module(ten)
+    backend = testinfra.backend.get_backend(f"docker://breakfix-{session.id}-web")
+    host = Host(backend)
+    backend.set_host(host)
+    for name, ask in vars(ten).items():
+        if name.startswith("test_"):
+            ask(host)
+
+
+def command_figures() -> Iterator[Figure]:
+    """Time what must answer at once."""
+    python = median(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+    for arguments, limit in ((("--help",), 0.15), (("list",), 0.3)):
+        seen = median(command(*arguments), 15)
+        yield Figure(f"breakfix {arguments[0]}", f"{seen:.3f} s", f"python -c pass {python:.3f} s, ratio {seen / python:.1f}",
+                     f"under {limit} s", seen < limit)  # fmt: skip
+
+
+def many_figures() -> Iterator[Figure]:
+    """Run many sessions side by side, mend every other one, and grade them all."""
+    environment = environments.load("docker")
+    lab = catalog.load(catalog.roots()).find("linux/disk-full-deleted-log")
+    environment.prepare(lab, quiet)
+    solution = proving.attempts(lab, "solutions")[0]
+    running: list[Session] = []
+
+    def start(number: int) -> None:
+        running.append(sessions.start(environment, lab, lab.seeds[number % len(lab.seeds)], quiet).session)
+
+    def right(number: int) -> bool:
+        session = running[number]
+        if number % 2:
+            proving.perform(environment, session, lab, solution)
+        made = grade(environment, session, lab, quiet, restart=False)
+        return made.gradable and made.earned == (100 if number % 2 else 0)
+
+    try:
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            took = timed(lambda: list(pool.map(start, range(SIDE_BY_SIDE))))
+        memory = sorted(memory_of(session) for session in running)
+        # pytest is not made for threads, so these take turns.
+        good = sum(right(number) for number in range(SIDE_BY_SIDE))
+    finally:
+        environment.stop(tuple(session.id for session in running))
+    yield Figure(f"{SIDE_BY_SIDE} sessions side by side, started", f"{took:.0f} s", "", "within 60 s", took < 60)
+    yield Figure("each graded rightly", f"{good} of {SIDE_BY_SIDE}", "", "all", good == SIDE_BY_SIDE)
+    p50 = statistics.median(memory)
+    yield Figure("memory of a session (host and client), p50", f"{p50:.0f} MB", f"largest {memory[-1]:.0f} MB", "under 40 MB",
+                 memory[-1] < 40)  # fmt: skip
+
+
+def memory_of(session: Session) -> float:
+    """Return what a session's containers hold in memory: without page cache, with what its disks hold; in MB."""
+    api = connect()
+    total = 0
+    for one in api.containers(filters={"label": f"breakfix.session={session.id}"}):
+        memory = api.stats(one["Id"], stream=False, one_shot=True)["memory_stats"]
+        details = memory.get("stats", {})
+        total += memory["usage"] - details.get("total_inactive_file", details.get("inactive_file", 0))
+    return total / 1e6
+
+
+def selftest_figures() -> Iterator[Figure]:
+    """Prove every Linux lab on every seed."""
+    begun = time.monotonic()
+    code = subprocess.run([*BREAKFIX, "selftest", *(lab.id for lab in linux_labs())], check=False).returncode
+    took = (time.monotonic() - begun) / 60
+    yield Figure("the Linux self-test, all seeds", f"{took:.1f} min", "all proven" if code == 0 else "NOT all proven",
+                 "under 15 min", code == 0 and took < 15)  # fmt: skip
+
+
+FIGURES = {
+    "commands": command_figures,
+    "start": start_figures,
+    "grade": grade_figures,
+    "many": many_figures,
+    "selftest": selftest_figures,
+}
+
+
+def main() -> int:
+    """Measure what was asked for, or everything but the self-test, which takes a quarter of an hour."""
+    wanted = sys.argv[1:] or [name for name in FIGURES if name != "selftest"]
+    if unknown := set(wanted) - FIGURES.keys():
+        print(f"no figure is called {', '.join(unknown)}; there are {', '.join(FIGURES)}", file=sys.stderr)
+        return 2
+    if shutil.which("docker") is None:
+        print("the bench needs Docker's own command: it is what we are held against", file=sys.stderr)
+        return 3
+    os.environ["BREAKFIX_OWNER"] = f"bench-{os.getpid()}"
+    os.environ["BREAKFIX_DATA"] = tempfile.mkdtemp(prefix="breakfix-bench-")
+    for name in wanted:
+        for figure in FIGURES[name]():
+            word = "reached" if figure.reached else "MISSED"
+            print(f"{figure.name:52} {figure.seen:>10}  {figure.beside:44} {figure.target:16} {word}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
