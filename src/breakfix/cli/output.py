@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from breakfix.model import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +37,10 @@ ReportOutput = Annotated[ReportForm, typer.Option("-o", "--output", help="The re
 
 def print_json(kind: str, content: JsonValue) -> None:
     """Print one document: what it is, its schema's version, and the content under the name of its kind."""
+    import json  # noqa: PLC0415  # what --help needs not, it does not load
+
+    from breakfix.model import SCHEMA_VERSION  # noqa: PLC0415
+
     typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, kind: content}, indent=2))
 
 
