@@ -77,6 +77,14 @@ class LabFormat(_Strict):
             raise ValueError(msg)
         return skills
 
+    @field_validator("hosts")
+    @classmethod
+    def _not_beside(cls, hosts: dict[str, HostFormat]) -> dict[str, HostFormat]:
+        if "client" in hosts:
+            msg = "client is the name of the container beside the hosts"
+            raise ValueError(msg)
+        return hosts
+
     @field_validator("variants")
     @classmethod
     def _not_reserved(cls, variants: dict[str, tuple[JsonValue, ...]]) -> dict[str, tuple[JsonValue, ...]]:
@@ -88,17 +96,21 @@ class LabFormat(_Strict):
 
 def parse(path: Path, lab_id: str, grader: Path | None) -> tuple[Lab | None, tuple[Problem, ...]]:
     """Read one ``lab.toml``; return the lab, or None and everything that is wrong with it."""
-    text = path.read_text(encoding="utf-8")
+    text = ""
     try:
+        text = path.read_text(encoding="utf-8")
         written = LabFormat.model_validate(tomllib.loads(text), strict=False)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        return None, (Problem(path, int(line[1]) if line else 1, f"not TOML: {error}"),)
     except ValidationError as error:
         return None, tuple(
             Problem(path, line_of(text, item["loc"]), f"{_dotted(item['loc'])}: {item['msg']}")
             for item in error.errors()
         )
+    except (OSError, ValueError, RecursionError) as error:
+        # tomllib lets through what int() says of too many digits, and what too many brackets do.
+        found = re.search(r"at line (\d+)", str(error))
+        at_end = "end of document" in str(error)
+        line = int(found[1]) if found else len(text.splitlines()) if at_end else 1
+        return None, (Problem(path, max(1, line), f"not TOML: {error}"),)
     return _lab(written, lab_id, path.parent, grader), ()
 
 
@@ -126,26 +138,30 @@ def _dotted(loc: tuple[int | str, ...]) -> str:
 def line_of(text: str, loc: tuple[int | str, ...]) -> int:
     """Return the line of ``text`` (TOML) where the key path ``loc`` stands; the nearest parent's where it doesn't.
 
-    tomllib keeps no positions, so the path is followed through the headers and keys of the text.
+    tomllib keeps no positions, so the text is read line by line, until the path is there for the first time.
     """
-    names = [str(part) for part in loc if isinstance(part, str) and part != "[key]"]
-    nth = next((part for part in loc if isinstance(part, int)), 0)
-    table: list[str] = []
-    best, best_depth, seen = 1, 0, -1
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*(\[{1,2})\s*([^\]]+?)\s*\]", line):
-            table = [part.strip(" \"'") for part in header[2].split(".")]
-            seen += header[1] == "[[" and table == names[: len(table)]
-            here = table
-            if header[1] == "[[" and seen != nth:
-                continue
-        elif key := re.match(r"\s*([A-Za-z0-9_\"'-]+)\s*=", line):
-            if table and seen >= 0 and seen != nth and table == names[: len(table)]:
-                continue
-            here = [*table, key[1].strip("\"'")]
-        else:
-            continue
-        depth = len(here)
-        if here == names[:depth] and depth > best_depth:
-            best, best_depth = number, depth
+    wanted = [part for part in loc if part != "[key]"]
+    lines = text.split("\n")
+    best, best_depth, begun = 1, 0, 1
+    for number in range(1, len(lines) + 1):
+        try:
+            document = tomllib.loads("\n".join(lines[:number]))
+        except tomllib.TOMLDecodeError:
+            continue  # in the midst of a value
+        depth = _depth(document, wanted)
+        if depth > best_depth:
+            best, best_depth = begun, depth
+        begun = number + 1
     return best
+
+
+def _depth(document: object, loc: list[int | str]) -> int:
+    """Return how many steps of ``loc`` there are in ``document``."""
+    for depth, part in enumerate(loc):
+        if isinstance(document, dict) and part in document:
+            document = document[part]
+        elif isinstance(document, list) and isinstance(part, int) and part < len(document):
+            document = document[part]
+        else:
+            return depth
+    return len(loc)

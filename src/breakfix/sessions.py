@@ -177,7 +177,7 @@ def _wait_for_symptom(shell: Shell, script: str, path: Path, deadline: float) ->
 def reset(environment: Environment, session: Session, lab: Lab, tell: Tell) -> Started:
     """Bring a session's start state back: the same lab and seed, made anew under the same id."""
     tell("removing the old hosts")
-    environment.stop((session.id,))
+    environment.stop((session.id,), again=True)
     return start(environment, lab, session.seed, tell, session.id)
 
 

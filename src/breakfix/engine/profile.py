@@ -14,6 +14,7 @@ Three ways are known, tried in this order, and the first that boots is remembere
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,7 @@ def _recall(memory: Path) -> dict[str, str]:
 
 def _remember(memory: Path, key: str, name: str) -> None:
     memory.parent.mkdir(parents=True, exist_ok=True)
-    draft = memory.with_suffix(".new")
+    # A name of its own: two processes may find out at the same time.
+    draft = memory.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps({**_recall(memory), key: name}, indent=2), encoding="utf-8")
     draft.replace(memory)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+import socket
 import struct
 import threading
 import time
@@ -20,16 +21,18 @@ from breakfix.errors import CommandTimedOut, HostUnreachable, ProbeFailed
 from breakfix.model import Completed
 
 if TYPE_CHECKING:
-    import socket
-
     from docker import APIClient
 
 STDOUT: Final = 1
 STDERR: Final = 2
+FRAME: Final = 8
+"""Bytes of a frame's head: which stream, and how much follows."""
 MOST_OUTPUT: Final = 16 * 1024 * 1024
 KILLED: Final = "killed"
 OPENING: Final = 10.0
 """Seconds that a new shell may take to say its process id."""
+ASIDE: Final = 8.0
+"""Seconds that a script beside a shell may take, to end what the shell left or to see why it is silent."""
 
 # Kill a process and all below it, children first; the shell that runs this is none of them.
 KILL_TREE: Final = (
@@ -141,7 +144,7 @@ class ExecShell:
         """Read until both streams carry the marker and the line that it begins."""
         streams = {STDOUT: bytearray(), STDERR: bytearray()}
         while not all(_ended(stream, marker) for stream in streams.values()):
-            kind, size = struct.unpack(">BxxxL", self._exactly(8, deadline))
+            kind, size = struct.unpack(">BxxxL", self._exactly(FRAME, deadline))
             streams[kind] += self._exactly(size, deadline)
             if len(streams[kind]) > MOST_OUTPUT:
                 self._kill()
@@ -168,8 +171,7 @@ class ExecShell:
         return bytes(data)
 
     def _give_up(self, command: str, timeout: float) -> NoReturn:
-        stopped = self._aside(f"cut -d' ' -f3 /proc/{self._pid}/stat").strip() == b"T"
-        self._kill()
+        stopped = self._kill() == b"T"
         if stopped:
             how = "stopped"
             raise _Cut(how)
@@ -179,12 +181,24 @@ class ExecShell:
             next_step="Grade again; if it stays so, the host itself hangs: look at its processes with breakfix shell.",
         ) from None
 
-    def _kill(self) -> None:
-        self._aside(f"{KILL_TREE} kill_tree {self._pid}")
+    def _kill(self) -> bytes:
+        """End the shell and everything below it; return the state that it was in, as in /proc/PID/stat.
+
+        The connection stays open and is read meanwhile: an engine that cannot get rid of a flood of output handles
+        nothing else of this container, and one whose client has gone kills the shell alone and leaves its children.
+        """
+        flood = threading.Thread(target=_drain, args=(self._socket,), daemon=True)
+        flood.start()
+        pid = self._pid
+        state = self._aside(f"cut -d' ' -f3 /proc/{pid}/stat; {KILL_TREE} kill_tree {pid}").strip()
         self.close()
+        return state
 
     def _aside(self, script: str) -> bytes:
-        """Run a short script in an exec of its own, with the toolbox; the open shell may hang."""
+        """Run a short script in an exec of its own, with the toolbox; the open shell may hang.
+
+        It has a deadline here, not only in the host: whoever can stop our shell can stop this one and its clock too.
+        """
         with suppress(HostUnreachable), unreachable(self._seat.host):
             command = ["/toolbox/bin/timeout", "-s", "KILL", "5", "/toolbox/bin/sh", "-c", script]
             new = self._api.exec_create(
@@ -193,13 +207,20 @@ class ExecShell:
                 privileged=self._seat.privileged,
                 environment={"PATH": "/toolbox/bin"},
             )
-            answer: bytes = self._api.exec_start(new["Id"])
-            return answer
+            stream = self._api.exec_start(new["Id"], socket=True)
+            connection = cast("socket.socket", getattr(stream, "_sock", stream))
+            try:
+                return _until_it_ends(connection, time.monotonic() + ASIDE)
+            finally:
+                connection.close()
         return b""
 
     def close(self) -> None:
         """End the shell; the next command opens another."""
         if self._socket is not None:
+            with suppress(OSError):
+                # Not only closed: that would not wake a thread that reads it.
+                self._socket.shutdown(socket.SHUT_RDWR)
             with suppress(OSError):
                 self._socket.close()
         self._socket = None
@@ -208,3 +229,28 @@ class ExecShell:
 def _ended(stream: bytearray, marker: bytes) -> bool:
     # The marker is looked for in the tail alone: searching megabytes again for every frame would be quadratic.
     return stream.endswith(b"\n") and marker in stream[-(len(marker) + 8) :]
+
+
+def _drain(connection: socket.socket | None) -> None:
+    if connection is not None:
+        with suppress(OSError):
+            connection.settimeout(ASIDE)
+            while connection.recv(1 << 20):
+                pass
+
+
+def _until_it_ends(connection: socket.socket, deadline: float) -> bytes:
+    """Read what one exec prints to its end or the deadline, and return what it said on standard output."""
+    data = bytearray()
+    with suppress(TimeoutError):
+        while (left := deadline - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not (chunk := connection.recv(1 << 16)):
+                break
+            data += chunk
+    said = bytearray()
+    while len(data) >= FRAME:
+        kind, size = struct.unpack(">BxxxL", data[:FRAME])
+        said += data[FRAME : FRAME + size] if kind == STDOUT else b""
+        del data[: FRAME + size]
+    return bytes(said)

@@ -94,8 +94,11 @@ class Environment(Protocol):
         """Give the candidate a terminal on the host; return its exit status."""
         ...
 
-    def stop(self, session_ids: tuple[str, ...]) -> None:
-        """Remove everything of these sessions, whatever state they are in."""
+    def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:
+        """Remove everything of these sessions, whatever state they are in.
+
+        ``again``: the same ids are created anew at once, so what that would only make again may stay.
+        """
         ...
 
     def sessions(self, owner: str | None = None) -> tuple[Session, ...]:

@@ -53,7 +53,9 @@ GRADING_SHELL: Final = (
     "/toolbox/lib/loader", "--inhibit-cache", "--library-path", "/toolbox/lib", "/toolbox/libexec/dash",
 )  # fmt: skip
 
+# systemctl is asked only once there is somebody to answer: asking again and again takes the processor from the boot.
 SYSTEM_UP: Final = (
+    "until [ -S /run/systemd/private ]; do sleep 0.01; done; "
     'until s=$(systemctl is-system-running --wait 2>/dev/null); [ "$s" = running ] || [ "$s" = degraded ]; '
     "do sleep 0.02; done; echo $s"
 )
@@ -422,14 +424,15 @@ class DockerEnvironment:
 
     # -- the end, and what the engine says is there ------------------------------------------------------------------
 
-    def stop(self, session_ids: tuple[str, ...]) -> None:
+    def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:
         """Remove by label, twice if need be: a create that was under way may finish while we remove."""
         for _ in range(3):
             pieces = [piece for one in session_ids for piece in self._pieces(one)]
             if not pieces:
                 break
             self._remove(pieces)
-        self._remove_cgroups(session_ids)
+        if not again:
+            self._remove_cgroups(session_ids)
 
     def _remove(self, pieces: list[tuple[str, str]]) -> None:
         from docker.errors import APIError, NotFound  # noqa: PLC0415
@@ -451,7 +454,9 @@ class DockerEnvironment:
 
     def _remove_cgroups(self, session_ids: tuple[str, ...]) -> None:
         """Remove the control groups that narrow-v1 made on the engine's machine, from a container there."""
-        if self._profile not in (None, profile.NARROW) or str(self._api.info().get("CgroupVersion")) == "2":
+        if self._profile not in (None, profile.NARROW):
+            return
+        if self._profile is None and str(self._api.info().get("CgroupVersion")) == "2":
             return
         if not images.is_built("toolbox"):
             return
@@ -463,7 +468,7 @@ class DockerEnvironment:
         with not_ready("removing control groups"):
             box = self._api.create_container(
                 images.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
-                labels={"breakfix.role": "cleaner"},
+                labels={labels.SESSION: session_ids[0], labels.ROLE: "cleaner"},
             )["Id"]  # fmt: skip
             try:
                 self._api.start(box)
@@ -473,13 +478,14 @@ class DockerEnvironment:
 
     def sessions(self, owner: str | None = None) -> tuple[Session, ...]:
         """Read containers, networks and volumes by label."""
-        wanted = labels.SESSION if owner is None else f"{labels.OWNER}={owner}"
-        filters = {"label": wanted}
+        filters = {"label": labels.SESSION}
         with not_ready("listing sessions"):
             containers = self._api.containers(all=True, filters=filters)
             networks = self._api.networks(filters=filters)
             volumes = self._api.volumes(filters=filters)["Volumes"] or []
-        return labels.read(containers, [*networks, *volumes])
+        found = labels.read(containers, [*networks, *volumes])
+        # What belongs to nobody is what a crash left of our own trials and cleaning.
+        return tuple(one for one in found if owner is None or one.owner in {owner, ""})
 
     def _pieces(self, session_id: str) -> list[tuple[str, str]]:
         filters = {"label": f"{labels.SESSION}={session_id}"}
