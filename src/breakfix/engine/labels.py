@@ -27,6 +27,8 @@ ROLE_HOST: Final = "host"
 ROLE_CLIENT: Final = "client"
 ROLE_NETWORK: Final = "network"
 ROLE_DISK: Final = "disk"
+ROLE_CLEANER: Final = "cleaner"
+"""A short-lived container that removes what a session left on the engine's machine; no session by itself."""
 ROLE_READY: Final = "ready"
 """An empty volume, made last: it says that the session is proven broken, and carries the baseline."""
 
@@ -51,7 +53,7 @@ def read(containers: Iterable[dict[str, Any]], others: Iterable[dict[str, Any]])
     pieces: dict[str, list[dict[str, Any]]] = {}
     for piece in (*containers, *others):
         labels = piece.get("Labels") or {}
-        if SESSION in labels:
+        if SESSION in labels and labels.get(ROLE) != ROLE_CLEANER:
             pieces.setdefault(labels[SESSION], []).append(piece)
     return tuple(sorted((_session(found) for found in pieces.values()), key=lambda session: session.started))
 

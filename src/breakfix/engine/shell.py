@@ -34,9 +34,11 @@ OPENING: Final = 10.0
 ASIDE: Final = 8.0
 """Seconds that a script beside a shell may take, to end what the shell left or to see why it is silent."""
 
-# Kill a process and all below it, children first; the shell that runs this is none of them.
+# Kill a process and all below it: each is stopped first, so that it makes no more while its children are looked for.
 KILL_TREE: Final = (
-    'kill_tree() { for child in $(pgrep -P "$1"); do kill_tree "$child"; done; kill -KILL "$1" 2>/dev/null; }; '
+    'kill_tree() { kill -STOP "$1" 2>/dev/null; '
+    'for child in $(grep -ls "^PPid:[^0-9]*$1\\$" /proc/[0-9]*/status); do '
+    'child="${child#/proc/}"; kill_tree "${child%/status}"; done; kill -KILL "$1" 2>/dev/null; }; '
 )
 
 

@@ -426,6 +426,8 @@ class DockerEnvironment:
 
     def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:
         """Remove by label, twice if need be: a create that was under way may finish while we remove."""
+        if not session_ids:
+            return
         for _ in range(3):
             pieces = [piece for one in session_ids for piece in self._pieces(one)]
             if not pieces:
@@ -468,7 +470,7 @@ class DockerEnvironment:
         with not_ready("removing control groups"):
             box = self._api.create_container(
                 images.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
-                labels={labels.SESSION: session_ids[0], labels.ROLE: "cleaner"},
+                labels={labels.SESSION: session_ids[0], labels.ROLE: labels.ROLE_CLEANER},
             )["Id"]  # fmt: skip
             try:
                 self._api.start(box)
