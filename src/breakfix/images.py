@@ -49,9 +49,10 @@ def tag(name: str) -> str:
     """Return the tag that ``name`` has with today's recipe."""
     digest = sha256()
     for recipe in ("base", name):
-        for path in sorted((bundle() / "docker" / recipe).rglob("*")):
+        folder = bundle() / "docker" / recipe
+        for path in sorted(folder.rglob("*")):
             if path.is_file():
-                digest.update(f"{recipe}/{path.name}\0".encode() + path.read_bytes())
+                digest.update(f"{recipe}/{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
     return f"{REPOSITORY}/{name}:{digest.hexdigest()[:12]}"
 
 

@@ -15,6 +15,8 @@ from breakfix.skills import SKILLS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic_core import ErrorDetails
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
 Size = Annotated[str, StringConstraints(pattern=r"^[0-9]+[kmg]$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
@@ -104,6 +106,7 @@ def parse(path: Path, lab_id: str, grader: Path | None) -> tuple[Lab | None, tup
         return None, tuple(
             Problem(path, line_of(text, item["loc"]), f"{_dotted(item['loc'])}: {item['msg']}")
             for item in error.errors()
+            if not _follows(item)
         )
     except (OSError, ValueError, RecursionError) as error:
         # tomllib lets through what int() says of too many digits, and what too many brackets do.
@@ -131,6 +134,11 @@ def _host(name: str, written: HostFormat) -> HostSpec:
     return HostSpec(name=name, disks=disks, **written.model_dump(exclude={"disks"}))
 
 
+def _follows(error: ErrorDetails) -> bool:
+    """Return True for "too few" where enough were written and some are invalid: those are told by themselves."""
+    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
+
+
 def _dotted(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in loc) or "file"
 
@@ -141,7 +149,7 @@ def line_of(text: str, loc: tuple[int | str, ...]) -> int:
     tomllib keeps no positions, so the text is read line by line, until the path is there for the first time.
     """
     wanted = [part for part in loc if part != "[key]"]
-    lines = text.split("\n")
+    lines = text.replace("\r\n", "\n").split("\n")
     best, best_depth, begun = 1, 0, 1
     for number in range(1, len(lines) + 1):
         try:

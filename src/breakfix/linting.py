@@ -122,6 +122,8 @@ def _lint_checks(grader: Path, checks: list[WrittenCheck]) -> Iterator[Problem]:
             yield Problem(check.path, check.line, f"{check.name}: unknown skill {check.skill!r}")
         if not check.title:
             yield Problem(check.path, check.line, f"{check.name}: a check needs a docstring, the line people read")
+        if check.name in above:
+            yield Problem(check.path, check.line, f"{check.name} is there twice: one of them would never be asked")
         if missing := [name for name in check.needs if name not in above]:
             yield Problem(check.path, check.line, f"{check.name} needs {', '.join(missing)}, which is not above it")
         above.add(check.name)
@@ -162,6 +164,8 @@ def read_checks(path: Path) -> tuple[list[WrittenCheck], list[Problem]]:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
         return [], [Problem(path, error.lineno or 1, f"not Python: {error.msg}")]
+    except ValueError as error:  # no UTF-8, or a null byte
+        return [], [Problem(path, 1, f"not Python: {error}")]
     checks, problems = [], []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
@@ -194,6 +198,6 @@ def _written(path: Path, node: ast.FunctionDef, call: ast.Call) -> WrittenCheck:
 def _literal(node: ast.expr) -> object:
     try:
         value: object = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
     return value

@@ -97,11 +97,17 @@ def _grader(lab: Lab) -> Path:
 
 def _attempt(lab: Lab, entry: Path) -> Attempt:
     if entry.is_dir():
-        scripts = tuple((_host_of(path), path) for path in sorted(entry.iterdir()))
+        scripts = tuple((_host_of(path), path) for path in sorted(entry.iterdir(), key=_turn))
     else:
         scripts = ((lab.hosts[0].name, entry),)
     named = [name for _, path in scripts for name in _named_checks(path)]
     return Attempt(entry.name.partition(".")[0], scripts, tuple(named))
+
+
+def _turn(path: Path) -> tuple[int, str]:
+    """Return what ``N-HOST.sh`` is sorted by: 2 runs before 10."""
+    number = path.name.partition("-")[0]
+    return (int(number) if number.isdecimal() else 0, path.name)
 
 
 def _host_of(path: Path) -> str:
@@ -110,7 +116,7 @@ def _host_of(path: Path) -> str:
 
 def _named_checks(path: Path) -> list[str]:
     found = re.search(r"^# fails:(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return re.split(r"[,\s]+", found[1].strip()) if found else []
+    return re.findall(r"[^,\s]+", found[1]) if found else []
 
 
 def prove(environment: Environment, lab: Lab, seed: int, tell: Tell) -> Verdict:

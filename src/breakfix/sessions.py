@@ -87,9 +87,12 @@ def _make(environment: Environment, lab: Lab, seed: int, session_id: str, tell: 
 
 def _undo(environment: Environment, session_id: str, tell: Tell) -> None:
     """Remove what was begun, and do not let a second Ctrl-C leave half of it."""
-    tell("cleaning up")
     with _deaf_to_interrupts(), suppress(BreakfixError):
-        environment.stop((session_id,))
+        try:
+            tell("cleaning up")
+        finally:
+            # Also where nobody listens any more, as in `breakfix start LAB 2>&1 | head`.
+            environment.stop((session_id,))
 
 
 class _deaf_to_interrupts:  # noqa: N801  # used as a statement

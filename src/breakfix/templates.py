@@ -30,7 +30,10 @@ def read(path: Path, variant: Variant) -> str:
 
     Raises InvalidLab naming file and line where the template is broken.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidLab((Problem(path, 1, f"not UTF-8: {error}"),)) from error
     return render(text, variant, path) if path.suffix == SUFFIX else text
 
 
@@ -45,6 +48,8 @@ def render(text: str, variant: Variant, path: Path) -> str:
         raise InvalidLab((Problem(path, error.lineno, str(error.message)),)) from error
     except TemplateError as error:
         raise InvalidLab((Problem(path, _line(error), str(error.message)),)) from error
+    except Exception as error:  # what an expression in a template may raise: 1 / 0, "a" + 1
+        raise InvalidLab((Problem(path, _line(error), f"{type(error).__name__}: {error}"),)) from error
 
 
 def _line(error: BaseException) -> int:

@@ -115,6 +115,8 @@ def junit(verdicts: Sequence[Verdict]) -> str:
     """Return a JUnit report: a suite for each lab and seed, a case for each thing tried."""
     from xml.etree import ElementTree as ET  # noqa: PLC0415  # it is only written
 
+    from breakfix.reports.evidence import clean  # noqa: PLC0415
+
     top = ET.Element("testsuites", name="breakfix selftest")
     for verdict in verdicts:
         suite = ET.SubElement(
@@ -128,7 +130,9 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         for finding in verdict.findings:
             case = ET.SubElement(suite, "testcase", classname=str(finding.proof), name=finding.subject)
             if not finding.ok:
-                ET.SubElement(case, "failure", message=finding.detail.partition("\n")[0]).text = finding.detail
+                # A host may have printed anything, and XML takes no control characters.
+                detail = clean(finding.detail)
+                ET.SubElement(case, "failure", message=detail.partition("\n")[0]).text = detail
     ET.indent(top)
     return ET.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
 

@@ -22,6 +22,8 @@ ADDRESS: Final = "breakfix.address"
 NETWORK: Final = "breakfix.network"
 PROFILE: Final = "breakfix.profile"
 BASELINE: Final = "breakfix.baseline"
+CODE: Final = "breakfix.code"
+"""On ``ready``: what code PID 1 of each host ran then."""
 
 ROLE_HOST: Final = "host"
 ROLE_CLIENT: Final = "client"
@@ -74,13 +76,19 @@ def _session(pieces: list[dict[str, Any]]) -> Session:
         started=datetime.fromisoformat(labels.get(STARTED, "1970-01-01T00:00:00+00:00")),
         hosts={
             one["Labels"][HOST]: Host(one["Labels"][HOST], one["Labels"].get(ADDRESS, ""))
-            for one in sorted(by_role.get(ROLE_HOST, []), key=lambda one: str(one["Labels"].get(ADDRESS)))
+            for one in sorted(by_role.get(ROLE_HOST, []), key=_address)
+            if HOST in one["Labels"]
         },
         environment="docker",
         network=labels.get(NETWORK, ""),
         profile=labels.get(PROFILE, ""),
         baseline=json.loads(ready[0]["Labels"].get(BASELINE, "{}")) if ready else {},
     )
+
+
+def _address(piece: dict[str, Any]) -> tuple[int, ...]:
+    """Return an address as numbers: as text, .100 would stand before .99, and another host would be the first."""
+    return tuple(int(part) for part in piece["Labels"].get(ADDRESS, "").split(".") if part.isdigit())
 
 
 def _state(machines: list[dict[str, Any]], *, ready: bool) -> SessionState:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +63,8 @@ def cgroup_parent(session_id: str) -> str:
 
 def candidates(info: dict[str, Any], version: dict[str, Any]) -> tuple[Profile, ...]:
     """Return the profiles worth trying on this engine, narrowest first."""
-    major = int(str(version.get("Version", "0")).partition(".")[0] or 0)
+    found = re.match(r"\d+", str(version.get("Version", "")))
+    major = int(found[0]) if found else 0
     if str(info.get("CgroupVersion")) == "2":
         return (WRITABLE, PRIVILEGED) if major >= 28 else (PRIVILEGED,)  # noqa: PLR2004  # moby#48828
     return (NARROW, PRIVILEGED)
@@ -74,7 +77,8 @@ def choose(api: APIClient, memory: Path, boots: Callable[[Profile], bool]) -> Pr
         return BY_NAME[remembered]
     for profile in candidates(api.info(), api.version()):
         if boots(profile):
-            _remember(memory, key, profile.name)
+            with suppress(OSError):
+                _remember(memory, key, profile.name)
             return profile
     return None
 
@@ -88,9 +92,10 @@ def _engine_key(api: APIClient) -> str:
 def _recall(memory: Path) -> dict[str, str]:
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {key: name for key, name in known.items() if name in BY_NAME}
+    except (OSError, ValueError, AttributeError, TypeError):
+        # Whatever else stands there was not written by us.
         return {}
-    return {key: name for key, name in known.items() if name in BY_NAME}
 
 
 def _remember(memory: Path, key: str, name: str) -> None:

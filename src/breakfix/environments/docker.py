@@ -19,6 +19,7 @@ from breakfix import images
 from breakfix.engine import labels, profile, terminal
 from breakfix.engine.client import connect as connect_engine
 from breakfix.engine.client import not_ready, reason, unreachable
+from breakfix.engine.manager import CODE, BelievedShell
 from breakfix.engine.shell import ExecShell, Seat
 from breakfix.environments import Capability
 from breakfix.errors import CommandTimedOut, HostUnreachable, NotReady, StartFailed
@@ -336,7 +337,7 @@ class DockerEnvironment:
         command = self._api.inspect_container(container)["Config"]["Cmd"]
         if WAIT_FOR_NAMES in command:
             self._own_names(session, container)
-        shell = self.trusted(session, host)
+        shell = self._shell(container, host, profile.BY_NAME[session.profile], self._added(container, host))
         try:
             shell.run(SYSTEM_UP, timeout=BOOT)
         finally:
@@ -364,11 +365,19 @@ class DockerEnvironment:
             self._api.remove_container(box, force=True)
 
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
-        """Make the volume that says so."""
+        """Make the volume that says so, and what code each host's PID 1 runs."""
+        code: dict[str, str] = {}
+
+        def note(host: str) -> None:
+            shell = self.trusted(session, host)
+            code[host] = shell.run(CODE).text
+            shell.close()
+
+        _together([partial(note, host) for host in session.hosts])
+        more = {labels.BASELINE: json.dumps(baseline), labels.CODE: json.dumps(code)}
         with not_ready("marking the session ready"):
             self._api.create_volume(
-                _name(session.id, "ready"),
-                labels=labels.of(session, labels.ROLE_READY, **{labels.BASELINE: json.dumps(baseline)}),
+                _name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more)
             )
         return replace(session, state=SessionState.READY, baseline=baseline)
 
@@ -397,13 +406,26 @@ class DockerEnvironment:
     def trusted(self, session: Session, host: str) -> ExecShell:
         """Open the trusted shell of a host."""
         container = _name(session.id, host)
+        seat = _trusted_seat(container, host, profile.BY_NAME[session.profile], self._added(container, host))
+        return BelievedShell(self._api, seat, partial(self._code_at_start, session, host))
+
+    def _added(self, container: str, host: str) -> list[str]:
         with unreachable(host):
-            added = self._api.inspect_container(container)["HostConfig"]["CapAdd"] or ()
-        return self._shell(container, host, profile.BY_NAME[session.profile], added)
+            return self._api.inspect_container(container)["HostConfig"]["CapAdd"] or []
+
+    def _code_at_start(self, session: Session, host: str) -> str:
+        """Return what ``mark_ready`` noted; nothing of a session that is not ready yet."""
+        from docker.errors import NotFound  # noqa: PLC0415
+
+        with unreachable(host):
+            try:
+                found = self._api.inspect_volume(_name(session.id, "ready"))["Labels"]
+            except NotFound:
+                return ""
+        return str(json.loads(found.get(labels.CODE, "{}")).get(host, ""))
 
     def _shell(self, container: str, host: str, chosen: profile.Profile, added: Iterable[str]) -> ExecShell:
-        argv = (*EMPTY, *_one_capability_more(chosen, added), *GRADING_SHELL)
-        return ExecShell(self._api, Seat(container, host, argv, privileged=True))
+        return ExecShell(self._api, _trusted_seat(container, host, chosen, added))
 
     def plain(self, session: Session, host: str) -> ExecShell:
         """Open a shell with the host's own tools."""
@@ -463,7 +485,8 @@ class DockerEnvironment:
         if not images.is_built("toolbox"):
             return
         groups = " ".join(f"/groups/*{profile.cgroup_parent(one)}" for one in session_ids)
-        script = f"for g in {groups}; do [ -d $g ] && rmdir $g; done; ls -d {groups} 2>/dev/null; true"
+        # From the depths up: the candidate may have made groups of their own in the session's.
+        script = f"for g in {groups}; do [ ! -d $g ] || find $g -depth -type d -exec rmdir {{}} +; done; true"
         config = self._api.create_host_config(
             binds=[f"{profile.CGROUPS}:/groups"], network_mode="none", cap_drop=["ALL"], pids_limit=16, mem_limit="64m"
         )
@@ -528,6 +551,10 @@ def _disks(session: Session, spec: HostSpec) -> list[tuple[str, Disk]]:
 
 def _tmpfs_options(disk: Disk) -> str:
     return f"size={disk.size}" + (f",nr_inodes={disk.inodes}" if disk.inodes else "")
+
+
+def _trusted_seat(container: str, host: str, chosen: profile.Profile, added: Iterable[str]) -> Seat:
+    return Seat(container, host, (*EMPTY, *_one_capability_more(chosen, added), *GRADING_SHELL), privileged=True)
 
 
 def _one_capability_more(chosen: profile.Profile, added: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import time
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, Final
 
-from breakfix.errors import GraderFailed
+from breakfix.errors import BreakfixError, GraderFailed
 from breakfix.grading.checks import BASELINE_MARK
 
 if TYPE_CHECKING:
@@ -49,7 +49,14 @@ def _call(function: Callable[..., Any], variant: Variant, probes: Probes) -> dic
     if unknown := parameters.keys() - offered.keys():
         raise GraderFailed(f"{function.__name__} asks for {', '.join(sorted(unknown))}, which a baseline does not have")
     arguments = {name: offered[name]() for name in parameters}
-    seen: dict[str, JsonValue] = json.loads(json.dumps(_when_up(lambda: function(**arguments))))
+    try:
+        seen = json.loads(json.dumps(_when_up(lambda: function(**arguments))))
+    except BreakfixError:
+        raise
+    except Exception as error:
+        raise GraderFailed(f"{function.__name__} broke", why=f"{type(error).__name__}: {error}") from error
+    if not isinstance(seen, dict):
+        raise GraderFailed(f"{function.__name__} returned no dictionary")
     return seen
 
 
@@ -70,5 +77,10 @@ def _import(path: Path) -> object:
     if spec is None or spec.loader is None:
         raise GraderFailed(f"{path} is no Python file")
     module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise GraderFailed(
+            f"the grader {path.name} can't be read", why=f"{type(error).__name__}: {error}", next_step="breakfix lint"
+        ) from error
     return module

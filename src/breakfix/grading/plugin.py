@@ -41,6 +41,7 @@ class GradingPlugin:
         self.results: dict[str, Result] = {}
         self.collected: tuple[Check, ...] = ()
         self.broken: list[str] = []
+        self.interrupted = False
         self.waited = 0.0
         self._variant = variant
         self._probes = probes
@@ -91,17 +92,19 @@ class GradingPlugin:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Note every check before the first is asked, so that the total is known whatever happens."""
-        checks = {item.name: declared(getattr(item, "obj", None)) for item in items}
-        self.broken += [f"{name} is a test without @check" for name, found in checks.items() if found is None]
-        self.collected = tuple(found for found in checks.values() if found is not None)
+        checks = [(item.name, declared(getattr(item, "obj", None))) for item in items]
+        self.broken += [f"{name} is a test without @check" for name, found in checks if found is None]
+        self.collected = tuple(found for _, found in checks if found is not None)
+        # Results are kept by name: of two with one name, one would be lost, and its points with it.
+        names = [found.name for found in self.collected]
+        self.broken += [f"{name} is there more than once" for name in sorted({n for n in names if names.count(n) > 1})]
+        if self.broken:
+            items.clear()
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Skip what needs a check that did not pass."""
-        for name in _check(item).needs:
-            result = self.results.get(name)
-            if result is None or result.outcome is not Outcome.PASSED:
-                title = result.check.title if result else name
-                pytest.skip(f"needs “{title}”, which did not pass")
+        if unmet := self._unmet(_check(item)):
+            pytest.skip(unmet)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
@@ -124,6 +127,12 @@ class GradingPlugin:
     def pytest_assertion_pass(self, expl: str) -> None:
         """Note what held, with the values that were seen: a pass has evidence too."""
         self._held.append(expl.partition("\n")[0])
+        # A comparison that held explains no later failure.
+        self._compared = None
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note a Ctrl-C, which pytest keeps to itself."""
+        self.interrupted = isinstance(excinfo.value, KeyboardInterrupt)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -150,6 +159,18 @@ class GradingPlugin:
             time.sleep(PULSE)
             holding = [entry for entry in holding if self._still(*entry)]
         self.waited = time.monotonic() - begun
+        for check in self.collected:
+            if self.results[check.name].outcome is Outcome.PASSED and (unmet := self._unmet(check)):
+                # What it needs broke off after it was asked.
+                self.results[check.name] = self._result(check, Outcome.SKIPPED, check.title, unmet, 0.0)
+
+    def _unmet(self, check: Check) -> str:
+        """Return in words which check that it needs did not pass; nothing where all did."""
+        for name in check.needs:
+            result = self.results.get(name)
+            if result is None or result.outcome is not Outcome.PASSED:
+                return f"needs “{result.check.title if result else name}”, which did not pass"
+        return ""
 
     def _still(self, check: Check, ask: Callable[[], object], since: float) -> bool:
         """Ask once more; return True while there is more to ask."""
@@ -176,7 +197,7 @@ class GradingPlugin:
         self, check: Check, info: pytest.ExceptionInfo[BaseException], seconds: float, when: str | None
     ) -> Result:
         error = info.value
-        if isinstance(error, pytest.skip.Exception) and when == "setup":
+        if isinstance(error, pytest.skip.Exception) and when == "setup" and self._unmet(check):
             return self._result(check, Outcome.SKIPPED, check.title, str(error.msg), seconds)
         if isinstance(error, AssertionError) and when == "call":
             expected, seen = self._evidence(check, str(error))

@@ -113,23 +113,25 @@ def _ask(
 
     plugin = GradingPlugin(variant, probes, baseline, look)
     plugins: list[Any] = [plugin]
-    with _alone():
+    with _alone(grader):
         pytest.main(options(str(grader)), plugins=plugins)
+    if plugin.interrupted:
+        raise KeyboardInterrupt
     if plugin.broken or not plugin.collected:
         raise GraderFailed(
             f"the grader of {variant.lab.id} is broken",
             why="\n".join(plugin.broken) or "It has no checks.",
             next_step="breakfix lint",
         )
-    plugin.hold()
     if missing := [one.name for one in plugin.collected if one.name not in plugin.results]:
         raise CannotGrade(f"some checks were never asked: {', '.join(missing)}", next_step="breakfix grade --debug")
+    plugin.hold()
     return tuple(plugin.results[one.name] for one in plugin.collected), plugin.waited
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Keep other plugins, options in the environment and byte code out of a grade."""
+def _alone(grader: Path) -> Iterator[None]:
+    """Keep other plugins, options in the environment, byte code and the graders of other labs out of a grade."""
     before, writes = dict(os.environ), sys.dont_write_bytecode
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_ADDOPTS", None)
@@ -139,5 +141,9 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         sys.dont_write_bytecode = writes
+        # pytest would take a file of the same name in another grader for this one.
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(f"{grader}{os.sep}"):
+                del sys.modules[name]
         os.environ.clear()
         os.environ.update(before)

@@ -1,0 +1,116 @@
+"""Does everybody get in who should, and nobody else, now and after a restart?"""
+
+from contextlib import contextmanager
+
+from breakfix.grading import check
+
+BLOCKED = ("192.0.2.0/24", "198.51.100.23", "203.0.113.64/27")
+REDIS = 6379
+
+
+def get(prober, lab, port, path):
+    """Return status and body of a request from one machine to the shop."""
+    url = f"http://{lab.hosts['shop'].address}:{port}{path}"
+    *body, status = prober.run("curl -s -m 4 -w '\n%%{http_code}' %s", url).stdout.split("\n")
+    return status, "\n".join(body).strip()
+
+
+def let_in(prober, lab, ports, connect="nc -w 2 {address} {port} -e true"):
+    """Return which of these ports of the shop a machine can connect to; all are tried at the same time.
+
+    Hosts have busybox's nc, which knows no -z; the client has that of OpenBSD, which knows no -e.
+    """
+    address = lab.hosts["shop"].address
+    commands = [(connect.format(address=address, port=port), port) for port in ports]
+    tries = " ".join(f"({command} </dev/null >/dev/null 2>&1 && echo {port}) &" for command, port in commands)
+    return sorted(int(port) for port in prober.run(f"({tries} wait)").stdout.split())
+
+
+FROM_CLIENT = "nc -z -w 2 {address} {port}"
+
+
+def strangers(lab):
+    """Two ports that nobody has: one as services have them, one as the kernel gives them to outgoing connections."""
+    number = int(lab.token("port", 6), 16)
+    return [2100 + number % 800, 41000 + number % 9000]
+
+
+@contextmanager
+def listeners(shop, ports):
+    """Listen on more ports of the shop for a while."""
+    pids = [
+        shop.check_output(f"setsid timeout 60 nc -ll -p {port} -e true </dev/null >/dev/null 2>&1 & echo $!")
+        for port in ports
+    ]
+    try:
+        for port in ports:
+            listening = f"ss -Hltn sport = :{port} | grep -q ."
+            shop.run(f"n=0; until {listening} || [ $n -ge 50 ]; do usleep 100000; n=$((n + 1)); done")
+        yield
+    finally:
+        for pid in pids:
+            shop.run(f"kill {pid}")
+
+
+@check(points=15, skill="linux.networking", stable_for=2)
+def test_customers_get_in(client, hosts, lab):
+    """The shop answers, to customers and to the monitoring"""
+    for where, prober in (("a customer", client), ("mon", hosts["mon"])):
+        seen = get(prober, lab, lab.port, "/")
+        assert seen == ("200", f"shop {lab.token('shop')}"), f"what / answers to {where}"
+
+
+@check(points=15, skill="linux.networking", needs="test_customers_get_in", stable_for=2)
+def test_the_shop_gets_its_rates(client, lab):
+    """/rates, which the shop fetches from mon, is answered"""
+    assert get(client, lab, lab.port, "/rates") == ("200", f"rates {lab.token('rates')}"), "what /rates answers"
+
+
+@check(points=10, skill="linux.networking")
+def test_the_monitoring_gets_its_metrics(hosts, lab):
+    """mon reads the metrics"""
+    status, body = get(hosts["mon"], lab, lab.metrics, "/metrics")
+    assert (status, body.split()[-1:]) == ("200", [lab.token("metrics")]), "what /metrics answers to mon"
+
+
+@check(points=5, skill="linux.networking")
+def test_ping_is_answered(client, lab):
+    """A ping is answered"""
+    assert client.run("ping -c 2 -i 0.2 -W 2 %s", lab.hosts["shop"].address).rc == 0, "exit status of ping"
+
+
+@check(points=30, skill="sec.segmentation", needs="test_customers_get_in")
+def test_nobody_else_gets_in(client, hosts, lab):
+    """Every other port is closed to others, whatever the source port"""
+    shop, mon, unused = hosts["shop"], hosts["mon"], strangers(lab)
+    with listeners(shop, unused):
+        assert let_in(client, lab, [80, REDIS, lab.metrics, *unused], FROM_CLIENT) == [], "ports that let a customer in"
+        seen = let_in(client, lab, [REDIS], f"nc -z -w 2 -p {lab.feed} {{address}} {{port}}")
+        assert seen == [], f"ports that let a customer in who comes from port {lab.feed}"
+        assert let_in(mon, lab, [80, REDIS, *unused]) == [], "ports that let mon in"
+        local = [port for port in unused if shop.run(f"nc -w 2 127.0.0.1 {port} -e true </dev/null").rc != 0]
+        assert local == [], "ports that shop itself can't reach over 127.0.0.1"
+
+
+@check(points=15, skill="sec.segmentation", needs="test_customers_get_in")
+def test_the_blocked_machine_stays_out(hosts, lab):
+    """bot does not get in anywhere"""
+    seen = let_in(hosts["bot"], lab, [lab.port, lab.metrics, REDIS])
+    assert seen == [], "ports that let bot in"
+    assert hosts["bot"].run(f"ping -c 1 -W 1 {lab.hosts['shop'].address}").rc != 0, "a ping of bot is answered"
+
+
+@check(points=5, skill="sec.segmentation", needs="test_customers_get_in")
+def test_no_blocked_source_is_forgotten(host, lab):
+    """Every source that was blocked is still in the firewall"""
+    words = host.check_output("nft list ruleset").replace(",", " ").split()
+    forgotten = [one for one in (*BLOCKED, lab.hosts["bot"].address) if one not in words]
+    assert forgotten == [], "sources that the running firewall names no more"
+
+
+@check(points=5, skill="linux.services", needs="test_customers_get_in")
+def test_redis_keeps_its_sessions(host, lab):
+    """redis runs, keeps its sessions, and answers the shop itself"""
+    asked = "printf 'GET session:1\\r\\nDBSIZE\\r\\nQUIT\\r\\n' | nc -w 2 127.0.0.1 6379"
+    seen = host.run(asked).stdout.replace("\r", "").split()
+    assert seen == ["$16", lab.token("session", 16), ":40", "+OK"], "what redis answers on shop"

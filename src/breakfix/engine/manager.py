@@ -1,0 +1,92 @@
+"""Whether systemctl can be believed: a trusted program that asks PID 1 is worth no more than what answers it.
+
+The candidate is root in the host.  They can put a socket of their own where PID 1's is, or run other code as PID 1: a
+replaced systemd after ``daemon-reexec``, a preloaded library, a debugger.  So before systemctl is asked, the trusted
+shell makes sure that
+
+- the code that PID 1 executes, read from its memory, is the code that it executed when the session was handed over;
+- there is exactly one socket that was bound as /run/systemd/private, it is the file at that path, and PID 1 alone has
+  it.  (PID 1 always holds its own, so a second one, also one that PID 1 opened for a socket unit, makes two.)
+
+and afterwards, that neither socket nor folder was moved in between: their change times can't be forged without the
+right to set the clock.  What is left to a liar are PID 1's data in memory; see docs/decisions/.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from breakfix.engine.shell import ExecShell
+from breakfix.errors import ProbeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from breakfix.engine.shell import Seat
+    from breakfix.model import Completed
+    from docker import APIClient
+
+ASKS_PID_1: Final = re.compile(r"\bsystemctl\b")
+SOCKET: Final = "/run/systemd/private"
+PID_1_ALONE: Final = re.compile(r'users:\(\("systemd",pid=1,fd=\d+\)\)')
+DEADLINE: Final = 20.0
+
+# Every executable mapping of PID 1 by path and offset, and a digest of their content as it stands in memory.
+CODE: Final = r"""
+maps=$(grep -E '^[^ ]+ ..x' /proc/1/maps | grep -v -F -e '[vdso]' -e '[vsyscall]' | sort -k 6 -k 3)
+echo "$maps" | while read -r _ rights offset _ _ path; do echo "$rights $offset ${path:-anonymous}"; done
+echo "$maps" | while read -r range _; do
+    from=$((0x${range%-*})); to=$((0x${range#*-}))
+    dd if=/proc/1/mem bs=4096 skip=$((from / 4096)) count=$(((to - from) / 4096)) 2>/dev/null || echo unreadable
+done | sha256sum
+"""
+PLACE: Final = f"stat -c '%i %F %z' /run/systemd {SOCKET}"
+
+
+class BelievedShell(ExecShell):
+    """A trusted shell that asks systemctl only while PID 1 is itself and answers itself."""
+
+    def __init__(self, api: APIClient, seat: Seat, code_at_start: Callable[[], str]) -> None:
+        super().__init__(api, seat)
+        self._code_at_start = code_at_start
+        self._host = seat.host
+        self._place = ""
+
+    def run(self, command: str, timeout: float = 10.0) -> Completed:
+        """Run one command; see ``environments.Shell``.  Raises ProbeFailed where it asks a PID 1 that is none."""
+        if not ASKS_PID_1.search(command):
+            return super().run(command, timeout)
+        if not self._place:
+            place = super().run(PLACE, DEADLINE).text
+            if doubt := self._doubt(place):
+                self._refuse(doubt)
+            self._place = place
+        done = super().run(command, timeout)
+        if super().run(PLACE, DEADLINE).text != self._place:
+            self._place = ""
+            self._refuse(f"{SOCKET} or its folder was moved while systemctl was asked")
+        return done
+
+    def _refuse(self, doubt: str) -> None:
+        event = f"{self._host}: {doubt}"
+        if event not in self.integrity:
+            self.integrity.append(event)
+        raise ProbeFailed(
+            f"{self._host}: systemctl cannot be believed", why=doubt, next_step="breakfix reset brings the host back."
+        )
+
+    def _doubt(self, place: str) -> str:
+        """Return why PID 1 may not be who answers; nothing where it is."""
+        lines = place.splitlines()
+        if len(lines) != 2 or " socket " not in lines[1]:  # noqa: PLR2004  # the folder and the socket
+            return f"{SOCKET}, where PID 1 answers, is not a socket any more"
+        listed = super().run("ss -H -xlep", DEADLINE).text.splitlines()
+        bound = [line for line in listed if f" {SOCKET} " in line]
+        inode = lines[1].partition(" ")[0]
+        if len(bound) != 1 or not PID_1_ALONE.search(bound[0]) or f" ino:{inode} " not in bound[0]:
+            return f"something other than PID 1 listens at {SOCKET}"
+        if (before := self._code_at_start()) and before != (now := super().run(CODE, DEADLINE).text):
+            new = sorted(set(now.splitlines()[:-1]) - set(before.splitlines()))
+            return "PID 1 does not run the code that it ran at the start" + "".join(f"; {line}" for line in new)
+        return ""

@@ -1,0 +1,63 @@
+"""Fixtures of the suites that need an engine.  Nothing here touches a session that the tests did not begin."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from breakfix.errors import NotReady
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+import stage as stages  # noqa: E402  # beside this file, where pytest's importlib mode does not look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from breakfix.model import Session
+
+UNPROVEN = "no engine answers, so isolation, clean-up and grading of real hosts stay unproven here"
+
+
+@pytest.fixture(scope="session", params=stages.ENVIRONMENTS)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stages.Stage]:
+    """Return the stage that all tests of one environment share."""
+    owner = f"tests-{secrets.token_hex(4)}"
+    before = os.environ.get("BREAKFIX_OWNER")
+    os.environ["BREAKFIX_OWNER"] = owner
+    try:
+        made = stages.load(request.param, tmp_path_factory.mktemp("data"), owner)
+    except NotReady as error:
+        pytest.skip(f"{UNPROVEN}: {error.what}")
+    yield made
+    made.environment.stop(tuple(one.id for one in made.environment.sessions(owner)))
+    if before is None:
+        del os.environ["BREAKFIX_OWNER"]
+    else:
+        os.environ["BREAKFIX_OWNER"] = before
+
+
+@pytest.fixture
+def stage(whole: stages.Stage) -> Iterator[stages.Stage]:
+    """Return a stage whose sessions end with the test."""
+    mine = stages.Stage(whole.name, whole.environment, whole.engine, whole.catalog, whole.owner, whole.data)
+    yield mine
+    mine.stop()
+
+
+@pytest.fixture(scope="session")
+def lamp(whole: stages.Stage) -> Session:
+    """Return a session of one host that no test changes."""
+    return whole.start("lamp")
+
+
+@pytest.fixture(scope="session")
+def pair(whole: stages.Stage) -> Session:
+    """Return a session of two hosts that no test changes."""
+    return whole.start("pair")

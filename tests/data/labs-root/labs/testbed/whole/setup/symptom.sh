@@ -1,0 +1,2 @@
+echo "web answers, as if nothing had happened"
+exit 7
