@@ -16,9 +16,14 @@ INTERRUPTED = 130
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        sys.exit(_run())
+        code = _run()
+        # typer makes an exit code of an interrupt; a shell that was left with that code is none.
+        if code == INTERRUPTED and _interrupts:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except KeyboardInterrupt:
         print("interrupted; nothing of what was begun is left", file=sys.stderr)  # noqa: T201
         sys.exit(INTERRUPTED)
@@ -28,7 +33,11 @@ def main() -> NoReturn:
         sys.exit(0)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+_interrupts: list[int] = []
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    _interrupts.append(number)
     raise KeyboardInterrupt
 
 

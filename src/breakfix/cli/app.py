@@ -62,6 +62,11 @@ def run() -> int:
         return error.exit_code
     except typer.Abort:
         return 1
+    except SystemExit as ended:
+        # typer's way to say that whoever read us has gone.
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise ended.__context__ from None
+        raise
     except Exception as error:
         if debug:
             raise

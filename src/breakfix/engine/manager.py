@@ -1,6 +1,9 @@
-"""Whether systemctl can be believed: a trusted program that asks PID 1 is worth no more than what answers it.
+"""The trusted shell: notices tools that were ended from without, and a PID 1 that cannot be believed.
 
-The candidate is root in the host.  They can put a socket of their own where PID 1's is, or run other code as PID 1: a
+A search for what must not be there finds nothing when it is killed, or when it could not start.  So a tool that ended
+by a signal is asked again, and is no answer when it happens twice.
+
+A trusted program that asks PID 1 is worth no more than what answers it.  The candidate is root in the host.  They can put a socket of their own where PID 1's is, or run other code as PID 1: a
 replaced systemd after ``daemon-reexec``, a preloaded library, a debugger.  So before systemctl is asked, the trusted
 shell makes sure that
 
@@ -31,6 +34,9 @@ ASKS_PID_1: Final = re.compile(r"\bsystemctl\b")
 SOCKET: Final = "/run/systemd/private"
 PID_1_ALONE: Final = re.compile(r'users:\(\("systemd",pid=1,fd=\d+\)\)')
 DEADLINE: Final = 20.0
+# Not SIGPIPE: that is how a pipeline ends whose reader has seen enough.
+KILLED: Final = frozenset(range(129, 160)) - {141}
+CANNOT_START: Final = re.compile(rb"annot fork|can't fork|Resource temporarily unavailable|Cannot allocate memory")
 
 # Every executable mapping of PID 1 by path and offset, and a digest of their content as it stands in memory.
 CODE: Final = r"""
@@ -54,7 +60,19 @@ class BelievedShell(ExecShell):
         self._place = ""
 
     def run(self, command: str, timeout: float = 10.0) -> Completed:
-        """Run one command; see ``environments.Shell``.  Raises ProbeFailed where it asks a PID 1 that is none."""
+        """Run one command; see ``environments.Shell``.
+
+        Raises ProbeFailed where its tools are killed or can't start, and where it asks a PID 1 that is none.
+        """
+        done = self._believed(command, timeout)
+        if _cut_short(done):
+            self._note(_cut_short(done))
+            done = self._believed(command, timeout)
+        if how := _cut_short(done):
+            raise ProbeFailed(f"{self._host}: {how}, twice", why=f"The command was: {command.strip()[:200]}")
+        return done
+
+    def _believed(self, command: str, timeout: float) -> Completed:
         if not ASKS_PID_1.search(command):
             return super().run(command, timeout)
         if not self._place:
@@ -68,10 +86,12 @@ class BelievedShell(ExecShell):
             self._refuse(f"{SOCKET} or its folder was moved while systemctl was asked")
         return done
 
+    def _note(self, event: str) -> None:
+        if (line := f"{self._host}: {event}") not in self.integrity:
+            self.integrity.append(line)
+
     def _refuse(self, doubt: str) -> None:
-        event = f"{self._host}: {doubt}"
-        if event not in self.integrity:
-            self.integrity.append(event)
+        self._note(doubt)
         raise ProbeFailed(
             f"{self._host}: systemctl cannot be believed", why=doubt, next_step="breakfix reset brings the host back."
         )
@@ -90,3 +110,12 @@ class BelievedShell(ExecShell):
             new = sorted(set(now.splitlines()[:-1]) - set(before.splitlines()))
             return "PID 1 does not run the code that it ran at the start" + "".join(f"; {line}" for line in new)
         return ""
+
+
+def _cut_short(done: Completed) -> str:
+    """Return how a command came to an end that is not its own; nothing where it is."""
+    if CANNOT_START.search(done.stderr):
+        return "a tool of the grading could not start"
+    if done.exit_status in KILLED and "timeout" not in done.command:
+        return f"a tool of the grading was ended by signal {done.exit_status - 128}"
+    return ""

@@ -41,17 +41,19 @@ NETWORKS: Final = ipaddress.ip_network("198.19.0.0/16")
 """Where sessions' networks are: set aside for tests between networks (RFC 2544), so that no real one is hidden."""
 PREFIX: Final = 28
 
-# Docker's defaults, less MKNOD: no lab needs a device, and the trusted shell needs nothing more.
+# Docker's defaults, less MKNOD (no lab needs a device) and NET_RAW (frames of one's own making; ping does without).
 CAPABILITIES: Final = (
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP",
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP",
     "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 )  # fmt: skip
+RAW: Final = "NET_RAW"
+"""Goes with NET_ADMIN: who mends a network also listens to it (tcpdump, arping)."""
 ONE_MORE: Final = "WAKE_ALARM"
 """Harmless, and nobody else in the container has it: enough for the kernel to forbid tracing the trusted shell."""
 
 EMPTY: Final = ("/toolbox/bin/busybox", "env", "-i", "PATH=/toolbox/bin")
 GRADING_SHELL: Final = (
-    "/toolbox/lib/loader", "--inhibit-cache", "--library-path", "/toolbox/lib", "/toolbox/libexec/dash",
+    "/toolbox/lib/loader", "--inhibit-cache", "--library-path", "/toolbox/lib", "/toolbox/libexec/dash", "-p",
 )  # fmt: skip
 
 # systemctl is asked only once there is somebody to answer: asking again and again takes the processor from the boot.
@@ -185,10 +187,12 @@ class DockerEnvironment:
         """Make the session's own network, on the first free subnet from one that its id stands for."""
         from docker.errors import APIError  # noqa: PLC0415
 
+        if kept := self._api.networks(filters={"label": f"{labels.SESSION}={draft.id}"}):
+            return _addressed(draft, lab, ipaddress.ip_network(kept[0]["Labels"][labels.NETWORK]))
         count = 2 ** (PREFIX - NETWORKS.prefixlen)
         first = int.from_bytes(sha256(draft.id.encode()).digest()[:4], "big")
         for attempt in range(count):
-            session = _addressed(draft, lab, (first + attempt * 7) % count)
+            session = _addressed(draft, lab, _subnet((first + attempt * 7) % count))
             try:
                 self._create_network(session, lab)
             except APIError as error:
@@ -297,7 +301,7 @@ class DockerEnvironment:
             nano_cpus=int(cpus * 1e9),
             pids_limit=pids,
             cap_drop=["ALL"],
-            cap_add=[*CAPABILITIES, *capabilities],
+            cap_add=[*CAPABILITIES, *capabilities, *((RAW,) if "NET_ADMIN" in capabilities else ())],
             log_config=LogConfig(type="none"),
             cgroup_parent=extra.pop("cgroup_parent", None),
             privileged=extra.pop("privileged", False),
@@ -323,13 +327,13 @@ class DockerEnvironment:
         """Start everything at once; the client is up long before the hosts are."""
         try:
             with not_ready("starting the session's containers"):
-                self._start_all(session, self._api.start)
+                self._start_all(session, self._api.start, partial(self._shut_bridge, session))
         except (CommandTimedOut, HostUnreachable) as error:
             raise StartFailed("a host did not boot", why=str(error), next_step="breakfix doctor") from error
 
-    def _start_all(self, session: Session, start: Callable[[str], object]) -> None:
+    def _start_all(self, session: Session, start: Callable[[str], object], *more: Callable[[], object]) -> None:
         hosts = [partial(self._start_host, session, name, start) for name in session.hosts]
-        _together([*hosts, partial(start, _name(session.id, CLIENT))])
+        _together([*hosts, partial(start, _name(session.id, CLIENT)), *more])
 
     def _start_host(self, session: Session, host: str, start: Callable[[str], object]) -> None:
         container = _name(session.id, host)
@@ -342,6 +346,36 @@ class DockerEnvironment:
             shell.run(SYSTEM_UP, timeout=BOOT)
         finally:
             shell.close()
+
+    def _shut_bridge(self, session: Session) -> None:
+        """Take the link-local IPv6 address off the engine's end of the bridge, where a host may send raw packets.
+
+        The kernel gives every bridge one, and with raw packets a candidate would reach whatever listens on it.  No
+        option of the engine prevents that, so a container in the engine's own network does it, once for each boot.
+        """
+        hosts = [self._api.inspect_container(_name(session.id, name)) for name in session.hosts]
+        if not any({RAW, f"CAP_{RAW}"} & set(one["HostConfig"]["CapAdd"] or ()) for one in hosts):
+            return
+        bridge = f"br-{self._api.inspect_network(_name(session.id))['Id'][:12]}"
+        # By its path: busybox's shell would take its own ip.
+        ip = "/toolbox/bin/ip"
+        script = (
+            f"[ -e /proc/sys/net/ipv6 ] || exit 0; {ip} link set dev {bridge} addrgenmode none && "
+            f'{ip} -6 addr flush dev {bridge} && [ -z "$({ip} -6 addr show dev {bridge})" ]'
+        )
+        config = self._api.create_host_config(
+            network_mode="host", cap_drop=["ALL"], cap_add=["NET_ADMIN"], pids_limit=32, mem_limit="64m"
+        )
+        box = self._api.create_container(
+            images.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
+            environment={"PATH": "/toolbox/bin"}, labels=labels.of(session, "bridge"),
+        )["Id"]  # fmt: skip
+        try:
+            self._api.start(box)
+            if self._api.wait(box)["StatusCode"]:
+                raise StartFailed("the session's network could not be shut off", why=self._api.logs(box).decode())
+        finally:
+            self._api.remove_container(box, force=True)
 
     def _own_names(self, session: Session, container: str) -> None:
         """Take the engine's mounts off the host's name files, so that they can be replaced and outlive a restart.
@@ -376,9 +410,7 @@ class DockerEnvironment:
         _together([partial(note, host) for host in session.hosts])
         more = {labels.BASELINE: json.dumps(baseline), labels.CODE: json.dumps(code)}
         with not_ready("marking the session ready"):
-            self._api.create_volume(
-                _name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more)
-            )
+            self._api.create_volume(_name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more))
         return replace(session, state=SessionState.READY, baseline=baseline)
 
     # -- looking and working -----------------------------------------------------------------------------------------
@@ -452,6 +484,8 @@ class DockerEnvironment:
             return
         for _ in range(3):
             pieces = [piece for one in session_ids for piece in self._pieces(one)]
+            if again:
+                pieces = [piece for piece in pieces if piece[0] != "network"]
             if not pieces:
                 break
             self._remove(pieces)
@@ -487,9 +521,11 @@ class DockerEnvironment:
         groups = " ".join(f"/groups/*{profile.cgroup_parent(one)}" for one in session_ids)
         # From the depths up: the candidate may have made groups of their own in the session's.
         script = f"for g in {groups}; do [ ! -d $g ] || find $g -depth -type d -exec rmdir {{}} +; done; true"
+        # DAC_OVERRIDE: the top of each hierarchy is closed to writing, for its owner too.
         config = self._api.create_host_config(
-            binds=[f"{profile.CGROUPS}:/groups"], network_mode="none", cap_drop=["ALL"], pids_limit=16, mem_limit="64m"
-        )
+            binds=[f"{profile.CGROUPS}:/groups"], network_mode="none", cap_drop=["ALL"], cap_add=["DAC_OVERRIDE"],
+            pids_limit=16, mem_limit="64m",
+        )  # fmt: skip
         with not_ready("removing control groups"):
             box = self._api.create_container(
                 images.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
@@ -529,9 +565,12 @@ def _name(session_id: str, *parts: str) -> str:
     return "-".join(("breakfix", session_id, *parts))
 
 
-def _addressed(draft: Session, lab: Lab, index: int) -> Session:
+def _subnet(index: int) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     size = 2 ** (32 - PREFIX)
-    network = ipaddress.ip_network((int(NETWORKS.network_address) + index * size, PREFIX))
+    return ipaddress.ip_network((int(NETWORKS.network_address) + index * size, PREFIX))
+
+
+def _addressed(draft: Session, lab: Lab, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Session:
     # The first address would be the gateway's; there is none, but the engine keeps it.
     free = list(network.hosts())[1:]
     hosts = {spec.name: Host(spec.name, str(address)) for spec, address in zip(lab.hosts, free, strict=False)}
@@ -563,7 +602,9 @@ def _one_capability_more(chosen: profile.Profile, added: Iterable[str]) -> tuple
         return ()
     kept = {*CAPABILITIES, ONE_MORE, *(name.removeprefix("CAP_") for name in added)}
     bounding = ",".join(["-all", *(f"+{name.lower()}" for name in sorted(kept))])
-    return ("/toolbox/bin/setpriv", f"--bounding-set={bounding}")
+    # A real group that is not the effective one: nobody else can have that pair, so nobody without SYS_RESOURCE can set
+    # limits on this shell (prlimit), under which a search for what must not be there would find nothing.
+    return ("/toolbox/bin/setpriv", "--clear-groups", "--rgid=65534", f"--bounding-set={bounding}")
 
 
 def _together(jobs: list[Callable[[], object]]) -> None:

@@ -132,7 +132,10 @@ class GradingPlugin:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note a Ctrl-C, which pytest keeps to itself."""
-        self.interrupted = isinstance(excinfo.value, KeyboardInterrupt)
+        # pytest calls it an interrupt too where it gives up a grader that can't be read.
+        self.interrupted = isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(
+            excinfo.value, pytest.Session.Interrupted
+        )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

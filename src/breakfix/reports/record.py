@@ -38,6 +38,7 @@ def to_json_value(report: Report) -> dict[str, JsonValue]:
     """Turn a report into what ``json.dumps`` takes; the keys always come in the same order."""
     return {
         "schema_version": SCHEMA_VERSION,
+        "kind": "report",
         "breakfix_version": report.breakfix_version,
         "lab": {
             "id": report.grade.lab,
