@@ -36,7 +36,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     except NotReady as error:
         pytest.skip(f"{UNPROVEN}: {error.what}")
     yield made
-    made.environment.stop(tuple(one.id for one in made.environment.sessions(owner)))
+    made.environment.stop(tuple(one.id for one in made.environment.sessions(owner) if one.owner == owner))
     if before is None:
         del os.environ["BREAKFIX_OWNER"]
     else:

@@ -202,7 +202,9 @@ class Stage:
         lab = self.lab(session.lab)
         for attempt in proving.attempts(lab, "solutions"):
             for host, script in attempt.scripts:
-                sessions.run_script(self.environment, session, host, script, self.variant(session))
+                shell = self.environment.plain(session, host)
+                sessions.run_script(shell, host, script, self.variant(session))
+                shell.close()
 
     def grade(self, session: Session, *, restart: bool = False) -> Grade:
         return grade(self.environment, session, self.lab(session.lab), quiet, restart=restart)
@@ -214,7 +216,11 @@ class Stage:
 
     def command(self, *arguments: str) -> list[str]:
         """Return what a candidate would type, as an argument vector."""
-        start = "from breakfix.cli import main; main()"
+        # A shell that puts us into the background has SIGINT ignored, and so would everything below.
+        start = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+            "from breakfix.cli import main; main()"
+        )
         return [sys.executable, "-c", start, "--labs", str(LABS), *arguments]
 
     def variables(self, owner: str | None = None) -> dict[str, str]:

@@ -166,10 +166,9 @@ def line_of(text: str, loc: tuple[int | str, ...]) -> int:
 def _depth(document: object, loc: list[int | str]) -> int:
     """Return how many steps of ``loc`` there are in ``document``."""
     for depth, part in enumerate(loc):
-        if isinstance(document, dict) and part in document:
-            document = document[part]
-        elif isinstance(document, list) and isinstance(part, int) and part < len(document):
-            document = document[part]
-        else:
+        in_table = isinstance(document, dict) and part in document
+        in_list = isinstance(document, list) and isinstance(part, int) and part < len(document)
+        if not (in_table or in_list):
             return depth
+        document = document[part]  # type: ignore[index]  # one of the two
     return len(loc)

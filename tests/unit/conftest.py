@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -16,6 +15,7 @@ from breakfix.variants import draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from breakfix.environments import Capability
     from breakfix.model import JsonValue, Variant

@@ -70,4 +70,4 @@ def test_an_invalid_lab_carries_every_problem_in_order() -> None:
 
 def test_problems_sort_by_line_as_a_number() -> None:
     path = Path("lab.toml")
-    assert sorted([Problem(path, 10, "a"), Problem(path, 9, "b")])[0].line == 9
+    assert min(Problem(path, 10, "a"), Problem(path, 9, "b")).line == 9

@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_made_says_where_to_go(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_not_ready_and_nothing_else(path: Path) -> None:
     with History(path) as history:
-        history._connection.execute("PRAGMA max_page_count = 1")  # noqa: SLF001  # the only full disk to be had
+        history._connection.execute("PRAGMA max_page_count = 1")  # the only full disk to be had
         big = Event("s1", AT, "grade", "x" * 100_000)
         with pytest.raises(NotReady) as caught:
             history.record(big)
@@ -217,7 +217,7 @@ for number in range(25):
 def test_four_processes_write_at_once_and_nothing_is_lost(path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     writers = [
-        subprocess.Popen(  # noqa: S603  # ourselves
+        subprocess.Popen(  # ourselves
             [sys.executable, "-c", WRITER, str(path), f"s{number}"],
             env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import Phase, given
@@ -17,6 +17,9 @@ from pydantic import ValidationError
 from breakfix.lab_format import RESERVED, LabFormat, line_of, parse
 from breakfix.model import Disk, Hint, HostSpec, Lab, Level
 from breakfix.skills import SKILLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FULL = """\
 title = "The disk is full, and nothing is on it"
@@ -80,7 +83,7 @@ def test_everything_that_is_written_is_in_the_lab(tmp_path: Path) -> None:
         skills=("linux.filesystems", "linux.processes"),
         environment="docker",
         hosts=(
-            HostSpec("web", "host", "192m", 0.5, 128, ("NET_ADMIN",), True, (Disk("/srv", "48m", 500),)),  # noqa: FBT003
+            HostSpec("web", "host", "192m", 0.5, 128, ("NET_ADMIN",), True, (Disk("/srv", "48m", 500),)),
             HostSpec("db", "host"),
         ),
         variants={"service": ("ledger", "courier"), "port": (8080, 8181)},
@@ -206,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert [problem.line for problem in problems] == [1]
 
 
-# -- lines ---------------------------------------------------------------------------------------------------------------
+# -- lines -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,14 +241,14 @@ def test_a_path_stands_in_its_line(text: str, loc: tuple[int | str, ...], line: 
     assert line_of(text, loc) == line
 
 
-# -- any lab at all ------------------------------------------------------------------------------------------------------
+# -- any lab at all ----------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Toml:
     """Writes TOML in whatever style is drawn, and notes the line of every key."""
 
-    draw: st.DrawFn
+    draw: Callable[[st.SearchStrategy[Any]], Any]
     lines: list[str] = field(default_factory=list)
     where: dict[tuple[int | str, ...], int] = field(default_factory=dict)
 
@@ -301,7 +304,9 @@ def _inline(value: object) -> str:
 
 
 # Drawn from a few: how a string looks matters to the writer, not to the format.
-WORDS = st.sampled_from(["ten letters", "a = 1 # [b]", "[hosts.web] '", "caf\u00e9 \u2603 \u0439\u0439\u0439\u0439", "back\\slash \"quoted\""])
+WORDS = st.sampled_from(
+    ["ten letters", "a = 1 # [b]", "[hosts.web] '", "caf\u00e9 \u2603 \u0439\u0439\u0439\u0439", 'back\\slash "quoted"']
+)
 NAMES = st.sampled_from(["web", "db", "a-1", "cache", "host"])
 KEYS = st.sampled_from(["service", "port", "_x", "title", "cost", "web"])
 SIZES = st.sampled_from(["1k", "48m", "2g"])

@@ -15,9 +15,13 @@ from breakfix.model import Host
 from breakfix.variants import _pick, draw
 
 if TYPE_CHECKING:
-    from breakfix.model import Variant
+    from breakfix.model import JsonValue, Variant
 
-CHOICES = {"service": ("ledger", "courier", "atlas"), "port": (8080, 8181, 9090), "deep": (True, False)}
+CHOICES: dict[str, tuple[JsonValue, ...]] = {
+    "service": ("ledger", "courier", "atlas"),
+    "port": (8080, 8181, 9090),
+    "deep": (True, False),
+}
 # Never change these: submissions are graded again from their seed.
 DRAWN = {
     1: ("courier", 9090, False),
@@ -55,7 +59,7 @@ def test_tokens_depend_on_nothing_that_is_drawn(variant: Variant) -> None:
 
 def test_a_draw_depends_on_the_names_not_on_their_order(variant: Variant) -> None:
     lab = replace(variant.lab, variants=dict(CHOICES))
-    backwards = replace(lab, variants=dict(reversed(CHOICES.items())))
+    backwards = replace(lab, variants={key: CHOICES[key] for key in reversed(CHOICES)})
     assert draw(lab, 5).values == draw(backwards, 5).values
 
 

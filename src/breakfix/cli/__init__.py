@@ -20,17 +20,16 @@ def main() -> NoReturn:
         signal.signal(number, _interrupt)
     try:
         code = _run()
-        # typer makes an exit code of an interrupt; a shell that was left with that code is none.
-        if code == INTERRUPTED and _interrupts:
-            raise KeyboardInterrupt
-        sys.exit(code)
     except KeyboardInterrupt:
-        print("interrupted; nothing of what was begun is left", file=sys.stderr)  # noqa: T201
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has gone: `breakfix list | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    # typer makes an exit code of an interrupt; a shell that was left with the same code is none.
+    if code == INTERRUPTED and _interrupts:
+        print("interrupted; nothing of what was begun is left", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
 
 
 _interrupts: list[int] = []

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from _pytest.assertion import util
 
 from breakfix.errors import BreakfixError, GraderFailed
 from breakfix.grading.checks import declared
@@ -158,9 +159,15 @@ class GradingPlugin:
         """Watch the checks that must hold, all at the same time, until the longest is over."""
         begun = time.monotonic()
         holding = [entry for entry in self._holding if self.results[entry[0].name].outcome is Outcome.PASSED]
-        while holding:
-            time.sleep(PULSE)
-            holding = [entry for entry in holding if self._still(*entry)]
+        # pytest explains comparisons for the tests that it runs itself; these are asked by us.
+        before = util._reprcompare  # noqa: SLF001
+        util._reprcompare = self.pytest_assertrepr_compare  # noqa: SLF001
+        try:
+            while holding:
+                time.sleep(PULSE)
+                holding = [entry for entry in holding if self._still(*entry)]
+        finally:
+            util._reprcompare = before  # noqa: SLF001
         self.waited = time.monotonic() - begun
         for check in self.collected:
             if self.results[check.name].outcome is Outcome.PASSED and (unmet := self._unmet(check)):

@@ -1,0 +1,165 @@
+"""A start that is interrupted leaves nothing, whenever that happens; one that is killed leaves what stop removes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stage import Stage
+
+pytestmark = pytest.mark.engine
+
+# What the start says before the signal is sent, and how long after that.
+MOMENTS = (
+    ("", 0.0),
+    ("", 0.35),
+    ("creating hosts", 0.0),
+    ("creating hosts", 0.15),
+    ("booting", 0.0),
+    ("booting", 0.3),
+    ("making the world", 0.0),
+    ("breaking it", 0.0),
+    ("proving that it is broken", 0.0),
+)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class Ended:
+    """How an interrupted start ended."""
+
+    status: int
+    said: str
+    left: list[str]
+
+
+def start(stage: Stage, owner: str, lab: str = "lamp") -> subprocess.Popen[str]:
+    # A shell would give a background process no SIGINT; Python does.
+    return subprocess.Popen(
+        stage.command("start", lab),
+        env=stage.variables(owner), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def hear(process: subprocess.Popen[str], step: str, heard: list[str]) -> None:
+    assert process.stderr is not None
+    while step:
+        line = process.stderr.readline()
+        heard.append(line)
+        assert line, f"it ended before {step!r}: {heard}"
+        if step in line:
+            return
+
+
+def groups() -> set[str]:
+    """Return the sessions of the lab that have control groups on this machine."""
+    return {path.name for path in Path("/sys/fs/cgroup").glob("*/breakfix-lamp-*")}
+
+
+def interrupt(stage: Stage, owner: str, number: int, moment: tuple[str, float], again: str = "") -> Ended:
+    step, delay = moment
+    heard: list[str] = []
+    process = start(stage, owner)
+    try:
+        hear(process, step, heard)
+        time.sleep(delay)
+        process.send_signal(number)
+        if again:
+            hear(process, again, heard)
+            process.send_signal(number)
+        out, err = process.communicate(timeout=90)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    left = [one.id for one in stage.environment.sessions(owner) if one.owner == owner]
+    return Ended(process.returncode, "".join(heard) + out + err, left)
+
+
+Key = tuple[int, tuple[str, float]]
+
+
+@pytest.fixture(scope="module")
+def ended(whole: Stage) -> Iterator[dict[Key, Future[Ended]]]:
+    """Interrupt starts at every moment, a few at a time."""
+    whole.environment.prepare(whole.lab("lamp"), lambda _: None)
+    with ThreadPoolExecutor(3) as pool:
+        yield {
+            (number, moment): pool.submit(interrupt, whole, f"{whole.owner}-{number}-{turn}", number, moment)
+            for number in SIGNALS
+            for turn, moment in enumerate(MOMENTS)
+        }
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda one: f"{one[0] or 'at once'}+{one[1]}")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interrupted_start_leaves_nothing(
+    whole: Stage, ended: dict[Key, Future[Ended]], number: int, moment: tuple[str, float]
+) -> None:
+    one = ended[number, moment].result()
+    assert one.left == [], one.said
+    assert one.status != 0, one.said
+    if moment[0]:
+        assert one.status == 130, one.said
+        assert "interrupted" in one.said
+        assert "Traceback" not in one.said
+
+
+def test_no_interrupted_start_leaves_a_control_group(whole: Stage, ended: dict[Key, Future[Ended]]) -> None:
+    for future in ended.values():
+        future.result()
+    alive = {f"breakfix-{one.id}" for one in whole.environment.sessions()}
+    assert groups() - alive == set()
+
+
+def test_a_second_interrupt_does_not_stop_the_cleaning(whole: Stage) -> None:
+    for number in SIGNALS:
+        one = interrupt(whole, f"{whole.owner}-twice-{number}", number, ("booting", 0.1), again="cleaning up")
+        assert one.left == [], one.said
+        assert one.status == 130, one.said
+
+
+def test_a_killed_start_is_listed_and_can_be_removed(whole: Stage) -> None:
+    owner = f"{whole.owner}-killed"
+    process = start(whole, owner)
+    heard: list[str] = []
+    hear(process, "making the world", heard)
+    process.kill()
+    process.wait()
+    listed = json.loads(whole.cli("sessions", "-o", "json", owner=owner).stdout)["sessions"]
+    mine = [one for one in listed if one["lab"] == "testbed/lamp"]
+    assert [one["state"] for one in mine] == ["incomplete"]
+    session_id = mine[0]["id"]
+    assert whole.engine.remains(session_id)
+    refused = whole.cli("grade", session_id, owner=owner)
+    assert refused.returncode == 2
+    assert f"breakfix stop {session_id}" in refused.stderr
+    done = whole.cli("stop", session_id, owner=owner)
+    assert done.returncode == 0, done.stderr
+    assert whole.engine.remains(session_id) == []
+
+
+def test_an_interrupted_stop_can_be_repeated(whole: Stage) -> None:
+    session = whole.start("pair")
+    process = subprocess.Popen(
+        whole.command("stop", session.id), env=whole.variables(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    timer = threading.Timer(0.6, process.send_signal, [signal.SIGINT])
+    timer.start()
+    process.wait(60)
+    timer.join()
+    whole.environment.stop((session.id,))
+    assert whole.engine.remains(session.id) == []
