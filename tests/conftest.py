@@ -12,10 +12,10 @@ import pytest
 
 from breakfix.errors import NotReady
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+# pytest's importlib mode finds tests, not what stands beside them.
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "src")]
 
-import stage as stages  # noqa: E402  # beside this file, where pytest's importlib mode does not look
+from tests import stage as stages  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the suites under contract/, integration/ and attacks/ stand on: sessions of our own, and an engine's own hand."""
+"""What contract/, integration/ and attacks/ stand on: sessions of our own, and an engine's own hand."""
 
 from __future__ import annotations
 
@@ -231,8 +231,13 @@ class Stage:
         """Type a command, and wait for its end."""
         return subprocess.run(
             self.command(*arguments),
-            env=self.variables(owner), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            env=self.variables(owner),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
 
 def outcomes(made: Grade) -> dict[str, Outcome]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from breakfix.errors import CannotGrade, CommandTimedOut, ProbeFailed
+from breakfix.errors import CannotGrade, CommandTimedOut, HostUnreachable, ProbeFailed
 from breakfix.model import Outcome
-from stage import outcomes, told, until
+from tests.stage import outcomes, told, until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from breakfix.model import Grade, Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 
-DAEMON = "cat >/opt/daemon.py <<'EOF'\n{program}\nEOF\nsetsid python3 /opt/daemon.py >/var/daemon.log 2>&1 </dev/null &\nsleep 0.1\n"
+DAEMON = (
+    "cat >/opt/daemon.py <<'EOF'\n{program}\nEOF\n"
+    "setsid python3 /opt/daemon.py >/var/daemon.log 2>&1 </dev/null &\nsleep 0.1\n"
+)
 # Finds processes of the toolbox that do not belong to PID 1, for as long as it is told to.
 HUNT = """
 import os, signal, time
@@ -35,7 +42,6 @@ while time.monotonic() < end:
     time.sleep({pause})
 """
 OURS = 'b"/toolbox/lib/loader" in words or words[0].startswith(b"/toolbox") or here == "busybox"'
-CHILD = "here in ('find', 'stat', 'cat', 'busybox', 'grep')"
 
 
 def hunter(seconds: float, which: str, signal: str, pause: float) -> str:
@@ -80,7 +86,9 @@ def test_killing_everything_of_ours_never_passes(stage: Stage) -> None:
     session = stage.start("lamp")
     stage.do(session, hunter(12, OURS, "SIGKILL", 0.01))
     made = grade(stage, session)
-    assert made is None or (not made.passed and Outcome.PASSED not in outcomes(made).values()), told(made) if made else ""
+    assert made is None or (not made.passed and Outcome.PASSED not in outcomes(made).values()), (
+        told(made) if made else ""
+    )
     if made is not None and not made.gradable:
         assert made.integrity or any(one.outcome is Outcome.ERROR for one in made.results)
     until(lambda: "daemon.py" not in stage.candidate(session, "ps -A -o args").text, 30)
@@ -98,52 +106,81 @@ def test_stopping_everything_of_ours_never_passes(stage: Stage) -> None:
     assert made is None or outcomes(made)["test_wick_is_private"] is not Outcome.PASSED, told(made)
 
 
+ENDLESS = ("cat /opt/pipe", "cat /opt/pipe | wc -l", 'found=$(cat /opt/pipe 2>/dev/null | sort); echo "<$found>"')
+
+
+@pytest.fixture(scope="module")
+def prey(whole: Stage) -> Iterator[Session]:
+    """Return a session with a file that is read for ever."""
+    session = whole.start("pair")
+    whole.do(session, "mkfifo /opt/pipe")
+    yield session
+    whole.environment.stop((session.id,))
+
+
 @pytest.mark.parametrize("signal", ["SIGKILL", "SIGTERM", "SIGSEGV"])
-def test_a_search_that_is_killed_is_not_an_empty_answer(stage: Stage, whole: Stage, lamp: Session, signal: str) -> None:
-    stage.do(lamp, hunter(6, CHILD, signal, 0))
-    shell = whole.environment.trusted(lamp, "web")
-    with pytest.raises((CannotGrade, AssertionError)):
-        # It takes long enough to be caught: a grader would read "nothing was found" out of its silence.
-        done = shell.run("find / /usr /usr /usr /usr /usr -xdev -name wick", timeout=30)
-        assert done.stdout.count(b"/srv") == 0
-        assert "wick" not in done.text
-        assert done.exit_status == 0, "the search was ended, and says so"
-    assert shell.integrity
+@pytest.mark.parametrize("command", ENDLESS)
+def test_a_search_that_is_killed_is_not_an_empty_answer(whole: Stage, prey: Session, signal: str, command: str) -> None:
+    # Only the tool is killed, never the shell, which would notice: a grader would read "nothing there" out of silence.
+    hunt = "import os; print(os.getpid(), flush=True)\n" + HUNT.format(
+        seconds=60, which="here == 'cat' and b'/opt/pipe' in words", signal=signal, pause=0.01
+    )
+    whole.do(prey, DAEMON.format(program=hunt))
+    shell = whole.environment.trusted(prey, "web")
+    with pytest.raises(ProbeFailed):
+        shell.run(command, timeout=40)
+    assert len(shell.integrity) == 1
     shell.close()
-    until(lambda: "daemon.py" not in stage.candidate(lamp, "ps -A -o args").text, 30)
+    whole.do(prey, "kill -KILL $(cat /var/daemon.log)")
 
 
-def test_a_shell_without_room_for_processes_is_an_error(stage: Stage) -> None:
-    session = stage.start("lamp")
-    solve_but_for_the_wick(stage, session)
-    # As many processes as fit, for a while; each ends by itself.
+def fill(stage: Stage, session: Session, host: str) -> None:
+    """Fill a host with processes that end by themselves after a while, and return when not one more fits."""
     crowd = (
         "import os, time\n"
-        "end = time.monotonic() + 25\n"
+        "end = time.monotonic() + 30\n"
         "while time.monotonic() < end:\n"
         "    try:\n"
         "        if not os.fork():\n"
         "            time.sleep(max(0, end - time.monotonic())); os._exit(0)\n"
         "    except OSError:\n"
-        "        time.sleep(0.005)\n"
+        "        open('/opt/full', 'w'); time.sleep(0.005)\n"
     )
-    stage.do(session, DAEMON.format(program=crowd))
-    full = "cat /sys/fs/cgroup/pids/breakfix-*/*/pids.current /sys/fs/cgroup/pids.current 2>/dev/null"
+    shell = stage.environment.trusted(session, host)
+    shell.run("true")
+    # Without a wait for anything: what is executed next may find no room.
+    stage.candidate(
+        session,
+        f"cat >/opt/daemon.py <<'EOF'\n{crowd}\nEOF\nsetsid python3 /opt/daemon.py >/dev/null 2>&1 </dev/null &",
+        host,
+    )
+
+    def full() -> bool:
+        try:
+            return shell.run("[ -e /opt/full ]").exit_status == 0
+        except CannotGrade:
+            return True
+
+    until(full, 25)
+    shell.close()
+
+
+def test_a_host_without_room_for_processes_cannot_be_graded(stage: Stage) -> None:
+    session = stage.start("lamp")
+    solve_but_for_the_wick(stage, session)
+    fill(stage, session, "web")
     made = grade(stage, session)
-    assert made is None or (not made.gradable and not made.passed), told(made) + full
+    assert made is None or (not made.gradable and not made.passed), told(made)
     assert made is None or outcomes(made)["test_wick_is_private"] is not Outcome.PASSED
 
 
 def test_what_cannot_start_is_no_answer(stage: Stage) -> None:
     session = stage.start("pair")
     shell = stage.environment.trusted(session, "db")
-    shell.run("true")
-    crowd = "import os, time\nfor _ in range(80):\n    try:\n        if not os.fork(): time.sleep(8); os._exit(0)\n    except OSError: pass\ntime.sleep(8)"
-    stage.candidate(session, DAEMON.format(program=crowd), "db")
+    assert "/srv/word" in shell.run("find /srv | cat | cat").text
+    fill(stage, session, "db")
     with pytest.raises(CannotGrade):
-        done = shell.run("find /srv | cat | cat")
-        assert "/srv" not in done.text, "there was room after all"
-        raise AssertionError(done)
+        shell.run("find /srv | cat | cat")
     shell.close()
 
 
@@ -152,7 +189,7 @@ def test_a_mend_that_is_undone_after_the_look_does_not_hold(stage: Stage) -> Non
     stage.solve(session)
     service = stage.service(session)
     port = int(stage.variant(session).port)
-    # Answers well three times, then takes the port for itself.
+    # Takes the port for itself, answers well once and never again.
     undo = (
         "import http.server, os, subprocess, time\n"
         "wick = open('/srv/wick', 'rb').read()\n"
@@ -160,8 +197,8 @@ def test_a_mend_that_is_undone_after_the_look_does_not_hold(stage: Stage) -> Non
         "    count = 0\n"
         "    def do_GET(self):\n"
         "        Turncoat.count += 1\n"
-        "        self.send_response(200 if Turncoat.count <= 2 else 503); self.end_headers()\n"
-        "        self.wfile.write(wick if Turncoat.count <= 2 else b'gone')\n"
+        "        self.send_response(200 if Turncoat.count <= 1 else 503); self.end_headers()\n"
+        "        self.wfile.write(wick if Turncoat.count <= 1 else b'gone')\n"
         "    def log_message(self, *_): pass\n"
         f"subprocess.run(['systemctl', 'stop', '{service}'])\n"
         f"http.server.HTTPServer(('', {port}), Turncoat).serve_forever()\n"
@@ -209,13 +246,14 @@ def test_a_pipe_where_a_file_is_read_is_an_error(stage: Stage, whole: Stage, lam
     shell.close()
 
 
-@pytest.mark.parametrize("file", ["/etc/passwd", "/etc/group"])
-def test_a_pipe_where_the_engine_reads_a_file_is_an_error_soon(stage: Stage, file: str) -> None:
+def test_a_pipe_where_the_engine_reads_a_file_is_an_error_soon(stage: Stage) -> None:
+    # Before it executes anything in a container, the engine reads these two there.
     session = stage.start("lamp")
-    solve_but_for_the_wick(stage, session)
-    stage.do(session, f"mv {file} {file}.real; mkfifo {file}")
-    made = grade(stage, session)
-    assert made is None or not made.passed
+    stage.do(session, "for file in /etc/passwd /etc/group; do mv $file $file.real; mkfifo $file; done")
+    begun = time.monotonic()
+    with pytest.raises(HostUnreachable):
+        stage.trusted(session, "true")
+    assert time.monotonic() - begun < 60
     stage.environment.stop((session.id,))
     assert stage.engine.remains(session.id) == []
 
@@ -232,26 +270,30 @@ def test_a_host_that_the_candidate_turns_off_is_no_pass(stage: Stage) -> None:
 def test_memory_that_is_used_up_is_no_pass(stage: Stage) -> None:
     session = stage.start("lamp")
     solve_but_for_the_wick(stage, session)
-    hog = "import time\nx = []\ntry:\n    while True: x.append(bytearray(1 << 20)); time.sleep(0.01) if len(x) > 100 else None\nexcept MemoryError: time.sleep(20)"
+    hog = (
+        "import time\nx = []\ntry:\n"
+        "    while True:\n        x.append(bytearray(1 << 20)); time.sleep(0.01 if len(x) > 100 else 0)\n"
+        "except MemoryError:\n    time.sleep(20)"
+    )
     stage.candidate(session, f"echo 1000 >/proc/$$/oom_score_adj; {DAEMON.format(program=hog)}")
     made = grade(stage, session)
     assert made is None or outcomes(made)["test_wick_is_private"] is not Outcome.PASSED
 
 
-def test_a_frozen_grading_shell_is_an_error(stage: Stage) -> None:
+def test_a_frozen_host_is_an_error_and_can_be_removed(stage: Stage) -> None:
     session = stage.start("lamp")
+    solve_but_for_the_wick(stage, session)
+    freeze = "for f in $(find /sys/fs/cgroup -path '*breakfix-*' -name cgroup.freeze); do echo 1 >$f; done"
+    stage.candidate(
+        session, f'setsid sh -c "sleep 0.5; {freeze.replace("$", chr(92) + "$")}" >/dev/null 2>&1 </dev/null &'
+    )
     shell = stage.environment.trusted(session, "web")
-    shell.run("true")
-    freeze = "for f in $(find /sys/fs/cgroup/unified/breakfix-* -maxdepth 1 -name cgroup.freeze); do echo 1 >$f; done"
-    done = stage.candidate(session, f"{freeze}; ls $(find /sys/fs/cgroup/unified -name cgroup.freeze | head -n 1)", timeout=10) if (
-        stage.candidate(session, "ls -d /sys/fs/cgroup/unified/breakfix-*").exit_status == 0
-    ) else None
-    try:
-        answered = shell.run("echo on", timeout=2).text
-    except CannotGrade:
-        answered = ""
-    assert answered in {"", "on\n"}
-    assert done is None or done.exit_status is not None
+    deadline = time.monotonic() + 8
+    with suppress(CannotGrade):
+        while time.monotonic() < deadline:
+            # Whatever it answers while it runs is the truth; once it is frozen there is no answer.
+            assert shell.run("stat -c %a /srv/wick", timeout=1).text == "666\n"
+    shell.close()
     stage.environment.stop((session.id,))
     assert stage.engine.remains(session.id) == []
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from breakfix.model import Outcome
-from stage import outcomes, told
+from tests.stage import outcomes, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from breakfix.model import Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 
@@ -24,7 +24,10 @@ UNDONE = {
     "test_wick_is_private": Outcome.FAILED,
     "test_runs_as_itself": Outcome.SKIPPED,
 }
-LIARS = "systemctl stat ss cat bash dash sh ls ps test [ id getent grep sed awk mawk head df find curl env sleep true".split()
+LIARS = (
+    "systemctl", "stat", "ss", "cat", "bash", "dash", "sh", "ls", "ps", "test", "[", "id", "getent", "grep", "sed",
+    "awk", "mawk", "head", "df", "find", "curl", "env", "sleep", "true",
+)  # fmt: skip
 # Each keeps a note that it was called; none would be called by a grader that looks for itself.
 LIE = """#!/opt/real/dash
 /opt/real/touch "/var/lies/${0##*/}"
@@ -160,7 +163,7 @@ def test_files_of_a_test_runner_in_every_folder_change_nothing(whole: Stage, odd
         odd,
         f"cat >/opt/conftest.py <<'EOF'\n{liar}EOF\n"
         "printf '[pytest]\\naddopts = --collect-only\\n' >/opt/pytest.ini\n"
-        "echo 'open(\"/var/trace\", \"a\").write(\"x\")' >/opt/sitecustomize.py\n"
+        'echo \'open("/var/trace", "a").write("x")\' >/opt/sitecustomize.py\n'
         "for folder in $(find / -xdev -maxdepth 3 -type d -not -path '/proc*' -not -path '/sys*'); do\n"
         "    cp /opt/conftest.py /opt/pytest.ini /opt/sitecustomize.py $folder/ 2>/dev/null || true\n"
         "done",

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from breakfix.model import Outcome
-from stage import outcomes, told
+from tests.stage import outcomes, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from breakfix.model import Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 
@@ -89,7 +89,8 @@ WORK = {
     "getcap": "getcap -r /usr/bin",
     "getent": "getent passwd root; getent group root; getent passwd",
     "getfacl": "getfacl /srv/wick",
-    "ip": "ip address; ip route; ip rule; ip link show type veth; ip -d link; ip neighbour; ip link add name e0 type evil",
+    "ip": "ip address; ip route; ip rule; ip link show type veth; ip -d link; ip neighbour;"
+    " ip link add name e0 type evil",
     "journalctl": "journalctl -n 5 --no-pager; journalctl -u dbus -o json -n 1; journalctl --list-boots",
     "loginctl": "loginctl list-users",
     "lsattr": "lsattr -d /srv /etc",
@@ -105,10 +106,12 @@ WORK = {
     "systemctl list-units --all; systemctl status dbus",
 }
 BUSYBOX = (
-    "id root; id; stat -c '%U %G' /srv/wick; ls -l /srv; ls -l /; find /srv -user root; find /etc -group root -name passwd;"
-    "whoami; ps; top -b -n 1; wget -q -O /dev/null http://127.0.0.1:9/; nslookup localhost 127.0.0.1; ping -c 1 -W 1 localhost;"
-    "hostname -f; chown root:root /var/trace; tar cf /dev/null /etc/hostname; date; sh -c 'echo ~root'; ash -c true; who;"
-    "awk 'BEGIN { print 1 }'; nc -w 1 localhost 9 </dev/null; netstat -tulpen; mount; df; getopt a b; logname; groups root"
+    "id root; id; stat -c '%U %G' /srv/wick; ls -l /srv; ls -l /; find /srv -user root;"
+    " find /etc -group root -name passwd;"
+    " whoami; ps; top -b -n 1; wget -q -O /dev/null http://127.0.0.1:9/; nslookup localhost 127.0.0.1; hostname -f;"
+    " ping -c 1 -W 1 localhost; chown root:root /var/trace; tar cf /dev/null /etc/hostname; date; sh -c 'echo ~root';"
+    " ash -c true; who; awk 'BEGIN { print 1 }'; nc -w 1 localhost 9 </dev/null; netstat -tulpen; mount; df;"
+    " getopt a b; logname; groups root"
 )
 
 

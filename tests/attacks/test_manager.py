@@ -8,16 +8,16 @@ import pytest
 
 from breakfix.errors import ProbeFailed
 from breakfix.model import Outcome
-from stage import outcomes, told, until
+from tests.stage import outcomes, told, until
 
 if TYPE_CHECKING:
     from breakfix.model import Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 
 # Speaks enough of D-Bus to tell systemctl that everything is active and enabled.
-LIAR = r'''
+LIAR = r"""
 import os, socket, struct, sys, threading
 
 def string(text):
@@ -30,7 +30,8 @@ def pad(data, to):
 def reply(serial, signature, body):
     fields = struct.pack("<BBBB", 5, 1, ord("u"), 0) + struct.pack("<I", serial)
     if signature:
-        fields = pad(fields, 8) + struct.pack("<BBBB", 8, 1, ord("g"), 0) + bytes([len(signature)]) + signature.encode() + b"\0"
+        fields = pad(fields, 8) + struct.pack("<BBBB", 8, 1, ord("g"), 0)
+        fields += bytes([len(signature)]) + signature.encode() + b"\0"
     head = struct.pack("<cBBBII", b"l", 2, 1, 1, len(body), serial + 1000) + struct.pack("<I", len(fields)) + fields
     return pad(head, 8) + body
 
@@ -82,7 +83,7 @@ print("ready", flush=True)
 while True:
     connection, _ = server.accept()
     threading.Thread(target=talk, args=(connection,), daemon=True).start()
-'''
+"""
 UNIT_SOCKET = """
 cat >/etc/systemd/system/liar.socket <<'EOF'
 [Socket]
@@ -230,5 +231,3 @@ def test_a_doubt_is_an_error_for_whoever_asks(stage: Stage, fresh: Session) -> N
     assert shell.run("echo others still work").exit_status == 0
     assert len(shell.integrity) == 1
     shell.close()
-
-

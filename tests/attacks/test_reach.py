@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from breakfix.environments import Shell
     from breakfix.model import Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 
@@ -52,7 +52,7 @@ REFUSED = {
     "another /proc": "mount -t proc proc /mnt",
     "cover /etc": "mount --bind /srv /etc",
     "cover one file": "mount --bind /srv/wick /etc/passwd",
-    "an overlay": "mkdir -p /opt/u /opt/w; mount -t overlay overlay -o lowerdir=/etc,upperdir=/opt/u,workdir=/opt/w /mnt",
+    "an overlay": "mkdir -p /opt/u /opt/w; mount -t overlay o -o lowerdir=/etc,upperdir=/opt/u,workdir=/opt/w /mnt",
     "take /proc/sys off": "umount /proc/sys",
     "a mount namespace": "unshare -m true",
     "a user namespace": "unshare -U true",
@@ -81,7 +81,7 @@ REFUSED = {
     "a binary format": "echo ':x:M::x::/opt/x:' >/proc/sys/fs/binfmt_misc/register",
     "mount binfmt_misc": "mount -t binfmt_misc none /mnt",
     "a kernel module": "python3 -c 'import ctypes, os; c = ctypes.CDLL(None);"
-    " os._exit(0 if c.syscall(175, b\"\", 0, b\"\") >= 0 else 1)'",
+    ' os._exit(0 if c.syscall(175, b"", 0, b"") >= 0 else 1)\'',
     "another kernel": "python3 -c 'import ctypes, os; c = ctypes.CDLL(None);"
     " os._exit(0 if c.syscall(246, 0, 0, 0, 0) >= 0 else 1)'",
     "the clock": "date -s 2001-01-01",
@@ -106,15 +106,18 @@ def test_it_is_refused(whole: Stage, cell: Session, attempt: str) -> None:
     assert done.exit_status not in {0, 127}, done.text + done.error_text
 
 
-@pytest.mark.parametrize("attempt", [REFUSED["remount the toolbox"], REFUSED["a mount namespace"], REFUSED["a user namespace"]])
+@pytest.mark.parametrize(
+    "attempt", [REFUSED["remount the toolbox"], REFUSED["a mount namespace"], REFUSED["a user namespace"]]
+)
 def test_net_admin_is_refused_it_too(whole: Stage, admin: Session, attempt: str) -> None:
     assert whole.candidate(admin, attempt, "db").exit_status not in {0, 127}
 
 
 def test_the_toolbox_is_as_it_was(whole: Stage, cell: Session) -> None:
-    seen = whole.trusted(cell, "find /toolbox -type f | sort | xargs sha256sum | sha256sum", timeout=60)
-    assert seen.text == whole.engine.run(cell, "client", ["sh", "-c", "find /toolbox -type f | sort |"
-        " xargs sha256sum | sha256sum"]).text  # fmt: skip
+    every = "/toolbox/bin/find /toolbox -type f | /toolbox/bin/sort | /toolbox/bin/xargs /toolbox/bin/sha256sum"
+    seen = whole.trusted(cell, every, timeout=60).text
+    assert seen.count("\n") > 50
+    assert seen == whole.engine.run(cell, "client", ["/toolbox/bin/sh", "-c", every]).text
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ def grading(whole: Stage, cell: Session) -> Iterator[tuple[Shell, int]]:
 SPYING = {
     "environ": "cat /proc/{pid}/environ",
     "memory": "dd if=/proc/{pid}/mem bs=1 count=1 skip=4194304",
-    "maps": "test -n \"$(cat /proc/{pid}/maps)\"",
+    "maps": 'test -n "$(cat /proc/{pid}/maps)"',
     "program": "readlink /proc/{pid}/exe",
     "folder": "readlink /proc/{pid}/cwd",
     "root": "ls /proc/{pid}/root/",
@@ -181,7 +184,8 @@ def test_children_of_the_grading_shell_are_closed_too(whole: Stage, cell: Sessio
 
 def test_no_control_group_but_the_sessions_own_is_writable(whole: Stage, cell: Session) -> None:
     tried = (
-        "for folder in $(find /sys/fs/cgroup -maxdepth 1 -type d; find /sys/fs/cgroup -mindepth 2 -maxdepth 2 -type d | head -n 80); do\n"
+        "top=/sys/fs/cgroup\n"
+        "for folder in $(find $top -maxdepth 1 -type d; find $top -mindepth 2 -maxdepth 2 -type d | head -n 80); do\n"
         "    case $folder in */breakfix-SESSION|*/breakfix-SESSION/*) continue ;; esac\n"
         "    mkdir $folder/evil 2>/dev/null && echo made $folder\n"
         "    for file in release_agent cgroup.procs notify_on_release tasks cgroup.subtree_control devices.allow; do\n"
@@ -197,7 +201,9 @@ def test_no_release_agent_can_be_set(whole: Stage, cell: Session) -> None:
     found = whole.candidate(cell, "find /sys/fs/cgroup -name release_agent 2>/dev/null").text.split()
     for path in found:
         assert whole.candidate(cell, f"echo /opt/evil >{path}").exit_status != 0
-        assert whole.candidate(cell, f"mkdir -p /opt/c; mount -t cgroup -o none,name=evil{len(path)} c /opt/c").exit_status
+        assert whole.candidate(
+            cell, f"mkdir -p /opt/c; mount -t cgroup -o none,name=evil{len(path)} c /opt/c"
+        ).exit_status
 
 
 def test_limits_can_not_be_raised(whole: Stage, cell: Session) -> None:
@@ -235,7 +241,9 @@ def test_the_client_is_in_no_control_group_of_the_candidates(whole: Stage, cell:
 def test_the_baseline_is_nowhere_inside(whole: Stage, cell: Session) -> None:
     # What the lamp showed is in /srv/wick of course; the notes of the session are not.
     before = whole.read(cell).baseline
-    found = whole.candidate(cell, "env; mount; ls -d /var/lib/docker /run/docker* 2>/dev/null; cat /proc/1/environ; true")
+    found = whole.candidate(
+        cell, "env; mount; ls -d /var/lib/docker /run/docker* 2>/dev/null; cat /proc/1/environ; true"
+    )
     assert "breakfix.baseline" not in found.text
     assert str(before["wick"]) not in found.text
     whole.candidate(cell, "echo changed >/srv/wick")
@@ -244,7 +252,7 @@ def test_the_baseline_is_nowhere_inside(whole: Stage, cell: Session) -> None:
 
 def test_raw_packets_do_not_reach_the_engines_machine(whole: Stage, admin: Session) -> None:
     # An echo to all IPv6 nodes of the link: whoever answers can be talked to.  Only hosts of the session may.
-    program = r'''
+    program = r"""
 import select, socket, struct, time
 link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
 link.bind(("eth0", 0))
@@ -257,7 +265,8 @@ total = sum(words)
 while total >> 16:
     total = (total & 0xFFFF) + (total >> 16)
 body = body[:2] + struct.pack(">H", ~total & 0xFFFF) + body[4:]
-frame = b"\x33\x33\0\0\0\1" + mac + b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(body), 58, 255) + source + target + body
+frame = b"\x33\x33\0\0\0\1" + mac + b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(body), 58, 255)
+frame += source + target + body
 end = time.monotonic() + 2
 heard = set()
 while time.monotonic() < end:
@@ -267,7 +276,7 @@ while time.monotonic() < end:
         if seen[6:12] != mac and seen[12:14] == b"\x86\xdd":
             heard.add(seen[6:12].hex(":"))
 print("sent", *sorted(heard))
-'''
+"""
     # A host that needs no raw packets can send none; one that does is heard by nobody but its own session.
     assert "PermissionError" in whole.candidate(admin, f"python3 - <<'EOF'\n{program}EOF", "web").error_text
     done = whole.candidate(admin, f"python3 - <<'EOF'\n{program}EOF", "db")

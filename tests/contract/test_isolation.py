@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stage import until
+from tests.stage import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from breakfix.model import Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 
@@ -143,7 +143,9 @@ def test_a_processor_limit_is_set(whole: Stage, lamp: Session, pair: Session) ->
 
 
 def test_a_disk_has_its_size_and_its_inodes(whole: Stage, pair: Session) -> None:
-    sizes = whole.trusted(pair, "df -P -k /srv | awk 'NR == 2 { print $2 }'; df -P -i /srv | awk 'NR == 2 { print $2 }'", "db")
+    sizes = whole.trusted(
+        pair, "df -P -k /srv | awk 'NR == 2 { print $2 }'; df -P -i /srv | awk 'NR == 2 { print $2 }'", "db"
+    )
     assert sizes.text.split() == ["8192", "100"]
     full = whole.candidate(pair, "head -c 9000000 /dev/zero >/srv/big; echo $?; rm /srv/big", "db")
     assert full.text.strip() == "1"

@@ -11,11 +11,11 @@ import pytest
 
 from breakfix.errors import CannotGrade, HostUnreachable
 from breakfix.model import Outcome, SessionState
-from stage import quiet
+from tests.stage import quiet
 
 if TYPE_CHECKING:
     from breakfix.model import Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 
@@ -234,7 +234,7 @@ def test_a_start_that_fails_leaves_nothing(stage: Stage) -> None:
     lab = stage.lab("pair")
     session_id = stage.new_id("pair")
 
-    class Stop(Exception):  # noqa: N818
+    class Stop(Exception):
         pass
 
     def tell(step: str) -> None:

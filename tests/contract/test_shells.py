@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from breakfix.errors import CommandTimedOut, ProbeFailed
-from stage import until
+from tests.stage import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from breakfix.environments import Shell
     from breakfix.model import Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 

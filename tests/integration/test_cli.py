@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stage import until
+from tests.stage import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from breakfix.model import Session
-    from stage import Stage
+    from tests.stage import Stage
 
 pytestmark = pytest.mark.engine
 

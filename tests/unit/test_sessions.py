@@ -211,13 +211,19 @@ def test_it_is_cleaned_up_where_nobody_listens_any_more(environment: FakeEnviron
 def test_a_second_interrupt_does_not_stop_the_clean_up(
     environment: FakeEnvironment, lab: Lab, number: signal.Signals
 ) -> None:
-    before = signal.getsignal(number)
+    heard: list[int] = []
+    before = signal.signal(number, lambda one, _: heard.append(one))
     environment.fail["boot"] = KeyboardInterrupt()
     environment.on["stop"] = lambda: os.kill(os.getpid(), number)
-    with pytest.raises(KeyboardInterrupt):
-        sessions.start(environment, lab, 1, deaf)
-    assert environment.running == {}
-    assert signal.getsignal(number) == before
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sessions.start(environment, lab, 1, deaf)
+        assert heard == []
+        assert environment.running == {}
+        os.kill(os.getpid(), number)
+        assert heard == [number]
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_reset_is_the_same_session_made_anew(environment: FakeEnvironment, lab: Lab) -> None:

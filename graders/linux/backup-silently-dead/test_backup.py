@@ -217,6 +217,7 @@ def test_cron_leaves_a_dump(client, host, plain, lab):
     """What cron runs leaves a dump of everything that is in the database now, and it can be restored"""
     marker = f"seen-{secrets.token_hex(8)}"
     app_sql(client, lab, f"INSERT INTO events (note) VALUES ('{marker}')")
+    alarms = alerts(host, lab)
     done, new = fresh_dump(host, plain, lab)
     said = (done.stdout + done.stderr).strip()[-300:]
     assert len(new) == 1, f"new dumps after a run with cron's environment, which ended with {done.rc} and said {said!r}"
@@ -226,6 +227,7 @@ def test_cron_leaves_a_dump(client, host, plain, lab):
     assert missing == 0, "rows of the database that are not in the new dump"
     assert WHOLE in text, "the new dump should be whole"
     assert done.rc == 0, "status of a run that went well"
+    assert alerts(host, lab) == alarms, "lines FAILED in the journal, after a run that went well"
     assert restored(plain, new[0], lab) == "restored", "the new dump, read into an empty database"
 
 
@@ -344,7 +346,7 @@ def test_legal_hold(host, baseline):
 @check(points=5, skill="linux.permissions", needs="test_cron_leaves_a_dump")
 def test_nothing_is_weakened(client, host, lab):
     """backup may change nothing, nobody comes in without a password, and dumps are not open to all"""
-    query = """SELECT (SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = 'backup')
+    query = """SELECT (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = 'backup')
         OR EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public'
                    AND has_table_privilege('backup', format('%I.%I', schemaname, tablename), 'INSERT, UPDATE, DELETE, TRUNCATE'))"""
     assert app_sql(client, lab, query) == "f", "whether backup may change something in the database"

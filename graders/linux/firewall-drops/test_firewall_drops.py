@@ -61,9 +61,13 @@ def test_customers_get_in(client, hosts, lab):
 
 
 @check(points=15, skill="linux.networking", needs="test_customers_get_in", stable_for=2)
-def test_the_shop_gets_its_rates(client, lab):
-    """/rates, which the shop fetches from mon, is answered"""
-    assert get(client, lab, lab.port, "/rates") == ("200", f"rates {lab.token('rates')}"), "what /rates answers"
+def test_the_shop_gets_its_rates(client, host, lab):
+    """/rates is answered, and the shop itself hears the answers to what it asks of mon"""
+    wanted = ("200", f"rates {lab.token('rates')}")
+    assert get(client, lab, lab.port, "/rates") == wanted, "what /rates answers"
+    url = f"http://{lab.hosts['mon'].address}:{lab.feed}/"
+    heard = host.run("curl -s -m 4 %s", url).stdout.strip()
+    assert heard == wanted[1], f"what shop hears from mon:{lab.feed}"
 
 
 @check(points=10, skill="linux.networking")

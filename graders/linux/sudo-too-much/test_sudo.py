@@ -176,6 +176,7 @@ def test_no_other_file(host, plain, lab, baseline):
         "find-reads": f"sudo -n find /opt/{lab.service} -maxdepth 0 -exec cat {key} +",
         "tar": 'sudo -n tar -cf /dev/null /dev/null --checkpoint=1 --checkpoint-action=exec="touch FILE"',
         "tar-reads": f"sudo -n tar -cf - {key}",
+        "sudoedit": f"SUDO_EDITOR=cat sudo -n -e {key}",
         "release": f"sudo -n {release(lab)} ../..{key}",
     }
     done, leaked = {}, {}

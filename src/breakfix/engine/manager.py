@@ -3,22 +3,22 @@
 A search for what must not be there finds nothing when it is killed, or when it could not start.  So a tool that ended
 by a signal is asked again, and is no answer when it happens twice.
 
-A trusted program that asks PID 1 is worth no more than what answers it.  The candidate is root in the host.  They can put a socket of their own where PID 1's is, or run other code as PID 1: a
-replaced systemd after ``daemon-reexec``, a preloaded library, a debugger.  So before systemctl is asked, the trusted
-shell makes sure that
+A trusted program that asks PID 1 is worth no more than what answers it.  The candidate is root in the host.  They can
+put a socket of their own where PID 1's is, or run other code as PID 1: a replaced systemd after ``daemon-reexec``, a
+preloaded library, a debugger.  So before systemctl is asked, the trusted shell makes sure that
 
 - the code that PID 1 executes, read from its memory, is the code that it executed when the session was handed over;
 - there is exactly one socket that was bound as /run/systemd/private, it is the file at that path, and PID 1 alone has
   it.  (PID 1 always holds its own, so a second one, also one that PID 1 opened for a socket unit, makes two.)
 
 and afterwards, that neither socket nor folder was moved in between: their change times can't be forged without the
-right to set the clock.  What is left to a liar are PID 1's data in memory; see docs/decisions/.
+right to set the clock.  What is left to a liar are PID 1's data in memory.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from breakfix.engine.shell import ExecShell
 from breakfix.errors import ProbeFailed
@@ -34,8 +34,15 @@ ASKS_PID_1: Final = re.compile(r"\bsystemctl\b")
 SOCKET: Final = "/run/systemd/private"
 PID_1_ALONE: Final = re.compile(r'users:\(\("systemd",pid=1,fd=\d+\)\)')
 DEADLINE: Final = 20.0
+ROUNDS: Final = 4
+"""How often systemctl is asked while its socket's folder changes, before that is held against the host."""
 # Not SIGPIPE: that is how a pipeline ends whose reader has seen enough.
 KILLED: Final = frozenset(range(129, 160)) - {141}
+KILLED_INSIDE: Final = re.compile(
+    rb"^(Killed|Terminated|Segmentation fault|Aborted|Bus error|Hangup|Quit|Illegal instruction|Alarm clock|"
+    rb"User defined signal [12]|CPU time limit exceeded|File size limit exceeded)( \(core dumped\))?$",
+    re.MULTILINE,
+)
 CANNOT_START: Final = re.compile(rb"annot fork|can't fork|Resource temporarily unavailable|Cannot allocate memory")
 
 # Every executable mapping of PID 1 by path and offset, and a digest of their content as it stands in memory.
@@ -75,22 +82,31 @@ class BelievedShell(ExecShell):
     def _believed(self, command: str, timeout: float) -> Completed:
         if not ASKS_PID_1.search(command):
             return super().run(command, timeout)
+        # PID 1 may make a folder of its own beside its socket just now: then everything is asked once more.
+        for _ in range(ROUNDS):
+            place = self._checked_place()
+            done = super().run(command, timeout)
+            if super().run(PLACE, DEADLINE).text == place:
+                break
+            self._place = ""
+        else:
+            self._refuse(f"{SOCKET} or its folder is moved whenever systemctl is asked")
+        return done
+
+    def _checked_place(self) -> str:
+        """Return where PID 1 answers, after making sure that it is PID 1 who does."""
         if not self._place:
             place = super().run(PLACE, DEADLINE).text
             if doubt := self._doubt(place):
                 self._refuse(doubt)
             self._place = place
-        done = super().run(command, timeout)
-        if super().run(PLACE, DEADLINE).text != self._place:
-            self._place = ""
-            self._refuse(f"{SOCKET} or its folder was moved while systemctl was asked")
-        return done
+        return self._place
 
     def _note(self, event: str) -> None:
         if (line := f"{self._host}: {event}") not in self.integrity:
             self.integrity.append(line)
 
-    def _refuse(self, doubt: str) -> None:
+    def _refuse(self, doubt: str) -> NoReturn:
         self._note(doubt)
         raise ProbeFailed(
             f"{self._host}: systemctl cannot be believed", why=doubt, next_step="breakfix reset brings the host back."
@@ -116,6 +132,11 @@ def _cut_short(done: Completed) -> str:
     """Return how a command came to an end that is not its own; nothing where it is."""
     if CANNOT_START.search(done.stderr):
         return "a tool of the grading could not start"
-    if done.exit_status in KILLED and "timeout" not in done.command:
+    if "timeout" in done.command:
+        return ""
+    if done.exit_status in KILLED:
         return f"a tool of the grading was ended by signal {done.exit_status - 128}"
+    # The shell says so of every part of a pipeline, whose status nobody sees.
+    if said := KILLED_INSIDE.search(done.stderr):
+        return f"a tool of the grading was ended from without: {said[0].decode().strip()}"
     return ""

@@ -48,8 +48,9 @@ CAPABILITIES: Final = (
 )  # fmt: skip
 RAW: Final = "NET_RAW"
 """Goes with NET_ADMIN: who mends a network also listens to it (tcpdump, arping)."""
-ONE_MORE: Final = "WAKE_ALARM"
-"""Harmless, and nobody else in the container has it: enough for the kernel to forbid tracing the trusted shell."""
+ONE_MORE: Final = "SYS_PTRACE"
+"""Nobody else in the container has it, so the kernel forbids them to trace the trusted shell; and it alone sees what
+processes of every user have open."""
 
 EMPTY: Final = ("/toolbox/bin/busybox", "env", "-i", "PATH=/toolbox/bin")
 GRADING_SHELL: Final = (
@@ -81,6 +82,8 @@ class DockerEnvironment:
     def __init__(self, api: APIClient) -> None:
         self._api = api
         self._profile: profile.Profile | None = None
+        self._code: dict[str, str] = {}
+        """What PID 1 of each container that was booted here executes, until the session is marked ready."""
 
     # -- what this machine can do ----------------------------------------------------------------------------------
 
@@ -344,6 +347,7 @@ class DockerEnvironment:
         shell = self._shell(container, host, profile.BY_NAME[session.profile], self._added(container, host))
         try:
             shell.run(SYSTEM_UP, timeout=BOOT)
+            self._code[container] = shell.run(CODE).text
         finally:
             shell.close()
 
@@ -400,14 +404,7 @@ class DockerEnvironment:
 
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
         """Make the volume that says so, and what code each host's PID 1 runs."""
-        code: dict[str, str] = {}
-
-        def note(host: str) -> None:
-            shell = self.trusted(session, host)
-            code[host] = shell.run(CODE).text
-            shell.close()
-
-        _together([partial(note, host) for host in session.hosts])
+        code = {host: self._code[_name(session.id, host)] for host in session.hosts}
         more = {labels.BASELINE: json.dumps(baseline), labels.CODE: json.dumps(code)}
         with not_ready("marking the session ready"):
             self._api.create_volume(_name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more))

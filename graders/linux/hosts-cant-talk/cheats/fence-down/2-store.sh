@@ -1,0 +1,2 @@
+sed -i "s/mtu 9000/mtu 1500/" /etc/network-setup.d/30-link
+/etc/network-setup.d/30-link

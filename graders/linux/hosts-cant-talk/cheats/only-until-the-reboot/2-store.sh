@@ -1,0 +1,1 @@
+ip link set dev eth0 mtu 1500
