@@ -189,8 +189,10 @@ def _expect_nothing(proof: Proof, seen: Grade) -> Finding:
 def _expect_all(attempt: Attempt, seen: Grade | BreakfixError) -> Finding:
     if isinstance(seen, BreakfixError):
         return Finding(Proof.SOLUTIONS, attempt.name, ok=False, detail=str(seen))
-    detail = f"{seen.earned} of {seen.total} points" + _said(seen, ok=seen.passed)
-    return Finding(Proof.SOLUTIONS, attempt.name, seen.passed and not seen.integrity, detail)
+    # A solution that looks like tampering would be held against an honest person.
+    ok = seen.passed and not seen.integrity
+    detail = f"{seen.earned} of {seen.total} points" + _said(seen, ok=ok) + "".join(f"\n  {e}" for e in seen.integrity)
+    return Finding(Proof.SOLUTIONS, attempt.name, ok, detail)
 
 
 def _expect_caught(attempt: Attempt, seen: Grade | BreakfixError) -> Finding:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from breakfix import catalog
-from breakfix.cli import proofs
+from breakfix.cli import proofs, status
 from breakfix.errors import UsageError
 from breakfix.proving import Finding, Proof, Verdict
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from breakfix.model import Lab
     from tests.unit.conftest import MakeLab
 
+PROJECT = Path(__file__).parents[2]
 GOOD = tuple(Finding(proof, proof.value, ok=True, detail="as it must") for proof in Proof)
 HOSTILE = "first \x1b[31mred\x00 <b> & ]]>\nsecond \ud800 \ufffe"
 BAD = (*GOOD[:-1], Finding(Proof.CLEAN, "stop", ok=False, detail=HOSTILE))
@@ -101,15 +101,37 @@ def test_the_junit_report_is_xml_whatever_a_host_printed() -> None:
 
 def test_the_page_of_proven_labs_says_which_hold(labs: tuple[Lab, ...]) -> None:
     verdicts = [Verdict("linux/a", seed, GOOD, 1.0) for seed in (1, 2)] + [Verdict("linux/b", 1, BAD, 1.0)]
-    page = proofs.status(labs, verdicts)
-    rows = [line for line in page.splitlines() if line.startswith("| linux")]
-    assert rows == [
-        "| linux/a | mid | 20 | 2 of 2 | 2 | 2 |",
-        "| linux/b | mid | 20 | 0 of 1 | 1 | 1 |",
-        "| linux/c | mid | 20 | 0 of 0 | 0 | 0 |",
-    ]
-    assert page.endswith("2 of 3 proofs hold.\n")
-    assert page == proofs.status(labs[::-1], [replace(one, seconds=99.0) for one in verdicts])
+    page = status.page(labs, verdicts, "")
+    assert {lab: seeds for lab, (_, seeds) in status.proven(page).items()} == {
+        "linux/a": {1, 2},
+        "linux/b": set(),
+        "linux/c": set(),
+    }
+    assert page == status.page(labs[::-1], [replace(one, seconds=99.0) for one in verdicts], "")
+
+
+def test_the_page_keeps_what_was_proven_until_the_lab_changes(labs: tuple[Lab, ...], tmp_path: Path) -> None:
+    first = status.page(labs, [Verdict("linux/a", 1, GOOD, 1.0), Verdict("linux/b", 1, GOOD, 1.0)], "")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/brief.md.j2").write_text("another story\n")
+    changed = tuple(replace(lab, folder=tmp_path / "new") if lab.id == "linux/b" else lab for lab in labs)
+    second = status.page(changed, [Verdict("linux/a", 2, GOOD, 1.0), Verdict("linux/b", 2, GOOD, 1.0)], first)
+    found = {lab: seeds for lab, (_, seeds) in status.proven(second).items()}
+    assert found["linux/a"] == {1, 2}
+    assert found["linux/b"] == {2}
+
+
+def test_a_proof_that_no_longer_holds_is_taken_off_the_page(labs: tuple[Lab, ...]) -> None:
+    first = status.page(labs, [Verdict("linux/a", 1, GOOD, 1.0)], "")
+    assert status.proven(status.page(labs, [Verdict("linux/a", 1, BAD, 1.0)], first))["linux/a"][1] == set()
+
+
+def test_no_lab_of_ours_was_changed_since_it_was_proven() -> None:
+    written = status.proven((PROJECT / "docs/lab-status.md").read_text(encoding="utf-8"))
+    ours = catalog.load((catalog.Root(PROJECT / "labs", PROJECT / "graders"),)).labs
+    assert ours
+    assert {lab: files for lab, (files, _) in written.items()} == {lab.id: status.digest(lab) for lab in ours.values()}
+    assert [lab for lab, (_, seeds) in written.items() if not seeds] == []
 
 
 def test_the_table_counts_what_came_out_as_it_must(capsys: pytest.CaptureFixture[str]) -> None:

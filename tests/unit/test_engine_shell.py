@@ -14,7 +14,7 @@ import pytest
 from docker.errors import APIError
 
 from breakfix.engine import shell
-from breakfix.engine.shell import STDERR, STDOUT, ExecShell, Seat
+from breakfix.engine.shell import STDERR, STDOUT, ExecShell, Seat, connection_of
 from breakfix.errors import CommandTimedOut, HostUnreachable, ProbeFailed
 
 if TYPE_CHECKING:
@@ -355,3 +355,15 @@ def test_closing_never_raises_and_may_be_repeated(api: FakeApi, opened: ExecShel
     opened.close()
     assert opened.run("x").text == "x"
     assert len(api.execs) == 2
+
+
+def test_a_connection_that_docker_py_closes_is_still_ours(api: FakeApi) -> None:
+    # Seen on a real engine: after requests to 25 other addresses, docker-py closed the socket of an open exec, and a
+    # candidate who had done nothing was said to have killed the shell.
+    ours, engine = socket.socketpair()
+    connection = connection_of(ours)
+    ours.close()
+    engine.sendall(b"still there")
+    assert connection.recv(64) == b"still there"
+    connection.close()
+    engine.close()

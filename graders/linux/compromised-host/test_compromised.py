@@ -20,8 +20,13 @@ def planted(lab):
     """Files of the intruder's own, which are there before anything of it is switched on."""
     units = "/etc/systemd/system"
     return [
-        f"/usr/lib/{lab.unit}/{lab.unit}", f"{units}/{lab.unit}.service", f"/usr/lib/{lab.helper}/{lab.helper}",
-        f"{units}/{lab.helper}.service", f"{units}/{lab.helper}.timer", f"/etc/profile.d/{lab.hook}.sh", lab.store,
+        f"/usr/lib/{lab.unit}/{lab.unit}",
+        f"{units}/{lab.unit}.service",
+        f"/usr/lib/{lab.helper}/{lab.helper}",
+        f"{units}/{lab.helper}.service",
+        f"{units}/{lab.helper}.timer",
+        f"/etc/profile.d/{lab.hook}.sh",
+        lab.store,
     ]
 
 
@@ -36,10 +41,17 @@ def cron_file(lab):
 def ours(lab):
     """Files of the inventory that the intruder did not touch."""
     return [
-        f"/etc/nginx/conf.d/{lab.app}.conf", "/srv/www/index.html", f"/etc/profile.d/{lab.app}-prompt.sh",
-        f"/etc/systemd/system/{lab.app}-report.service", f"/etc/systemd/system/{lab.app}-report.timer",
-        f"/usr/local/bin/{lab.app}-report", f"/usr/local/bin/{lab.app}-tidy", f"/usr/local/bin/{lab.app}-probe",
-        "/etc/passwd", "/etc/group", "/root/inventory.txt",
+        f"/etc/nginx/conf.d/{lab.app}.conf",
+        "/srv/www/index.html",
+        f"/etc/profile.d/{lab.app}-prompt.sh",
+        f"/etc/systemd/system/{lab.app}-report.service",
+        f"/etc/systemd/system/{lab.app}-report.timer",
+        f"/usr/local/bin/{lab.app}-report",
+        f"/usr/local/bin/{lab.app}-tidy",
+        f"/usr/local/bin/{lab.app}-probe",
+        "/etc/passwd",
+        "/etc/group",
+        "/root/inventory.txt",
     ]
 
 
@@ -64,7 +76,9 @@ def special(host):
         "find / /tmp /run /dev/shm -xdev '(' -path /proc -o -path /sys -o -path /toolbox ')' -prune -o "
         "-type f -perm /6000 -exec stat -c '%a %n' {} +"
     ).stdout.splitlines()
-    capable = host.run("getcap -r /usr /etc /var /opt /root /home /srv /tmp /run /mnt /media /boot /dev/shm 2>/dev/null").stdout.splitlines()
+    capable = host.run(
+        "getcap -r /usr /etc /var /opt /root /home /srv /tmp /run /mnt /media /boot /dev/shm 2>/dev/null"
+    ).stdout.splitlines()
     return sorted({*bits, *capable})
 
 
@@ -90,7 +104,9 @@ def before(host, client, lab):
 def test_beacon_is_silent(client, lab):
     """Nothing on the host connects to the intruder's server any more"""
     # Each connection is one line of the listener; the beacon makes one a second.
-    heard = client.run("timeout 5 nc -l -k -v -n -p %s 2>&1 </dev/null | grep -c '^Connection received'", str(lab.beacon_port)).stdout
+    heard = client.run(
+        "timeout 5 nc -l -k -v -n -p %s 2>&1 </dev/null | grep -c '^Connection received'", str(lab.beacon_port)
+    ).stdout
     assert heard.strip() == "0", "connections to the intruder's port in 5 s"
 
 
@@ -122,12 +138,18 @@ def test_only_known_keys(client, host, lab):
     assert text.count(lab.token("key-guest", 43)) == 0, "the intruder's key in the files of keys"
     lines = [" ".join(line.split()) for line in host.run("cat %s", keys_file(lab)).stdout.splitlines()]
     wanted = [f"{KEY}{lab.token(f'key-{owner}', 43)}" for owner in OWNERS]
-    assert [key[-8:] for key in wanted if not any(line.startswith(key) for line in lines)] == [], "ends of good keys that are gone"
+    assert [key[-8:] for key in wanted if not any(line.startswith(key) for line in lines)] == [], (
+        "ends of good keys that are gone"
+    )
     blobs = set(re.findall(r"AAAA[0-9A-Za-z+/=]+", text))
     assert len(blobs) == len(wanted), "keys that may log in"
     # sshd passes over a file of keys that somebody else owns or may write.
-    owners = {host.run("stat -c %%U:%%a %s", path).stdout.strip() for path in (keys_file(lab), f"/home/{lab.account}/.ssh")}
-    wrong = sorted(one for one in owners if one.split(":")[0] not in (lab.account, "root") or int(one.split(":")[1], 8) & 0o022)
+    owners = {
+        host.run("stat -c %%U:%%a %s", path).stdout.strip() for path in (keys_file(lab), f"/home/{lab.account}/.ssh")
+    }
+    wrong = sorted(
+        one for one in owners if one.split(":")[0] not in (lab.account, "root") or int(one.split(":")[1], 8) & 0o022
+    )
     assert wrong == [], "owners and modes with which sshd does not read the keys"
 
 
@@ -135,7 +157,8 @@ def methods(client, lab):
     """How sshd lets people in: it says so when it refuses."""
     done = client.run(
         "ssh -o BatchMode=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
-        "-o PreferredAuthentications=none %s true", f"{lab.account}@web",
+        "-o PreferredAuthentications=none %s true",
+        f"{lab.account}@web",
     )
     found = re.search(r"Permission denied \((.*)\)", done.stderr)
     return sorted(found[1].split(",")) if found else [done.stderr.strip()[-200:]]
@@ -172,11 +195,17 @@ def test_list_of_sums(host, lab, baseline):
     folder = evidence(lab)
     lines = host.run("cat %s", f"{folder}/SHA256SUMS").stdout.splitlines()
     listed = [found for line in lines if (found := re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line))]
-    assert len(listed) == len([line for line in lines if line.strip()]), "lines of SHA256SUMS that are one of sha256sum's"
+    assert len(listed) == len([line for line in lines if line.strip()]), (
+        "lines of SHA256SUMS that are one of sha256sum's"
+    )
     paths = {(found[2] if found[2].startswith("/") else f"{folder}/{found[2]}"): found[1] for found in listed}
     real = sums(host, list(paths))
-    assert [path for path, digest in paths.items() if real.get(path) != digest] == [], "files that differ from their sum in SHA256SUMS"
-    assert len(set(baseline["planted"].values()) - set(paths.values())) == 0, "planted or changed files that SHA256SUMS does not list"
+    assert [path for path, digest in paths.items() if real.get(path) != digest] == [], (
+        "files that differ from their sum in SHA256SUMS"
+    )
+    assert len(set(baseline["planted"].values()) - set(paths.values())) == 0, (
+        "planted or changed files that SHA256SUMS does not list"
+    )
 
 
 @check(points=5, skill="sec.audit", needs="test_beacon_is_silent")
@@ -196,5 +225,7 @@ def test_ours_goes_on(client, host, lab, baseline):
     assert changed == [], "files of the inventory that are gone or changed"
     lost = sorted(set(baseline["special"]) - set(special(host)))
     assert lost == [], "files that had special rights before the break-in, and lost them"
-    assert host.run("systemctl is-active %s", f"{lab.app}-report.timer").stdout.strip() == "active", "state of our timer"
+    assert host.run("systemctl is-active %s", f"{lab.app}-report.timer").stdout.strip() == "active", (
+        "state of our timer"
+    )
     assert host.service("nginx").is_enabled, "nginx should be enabled"

@@ -73,19 +73,20 @@ def price(lab, item):
 
 def listener(host, lab):
     """Return the ids of the users that listen on the port."""
-    sockets = host.run("ss -ltneH 'sport = :%s'" % lab.port).stdout.splitlines()
+    sockets = host.run(f"ss -ltneH 'sport = :{lab.port}'").stdout.splitlines()
     return sorted({(re.findall(r"uid:(\d+)", line) or ["0"])[0] for line in sockets})
 
 
 def processes(host, lab):
     """Return the processes of the service, and of whoever listens on its port."""
     own = host.run("ps -o pid= -U %s", ",".join([lab.service, *(uid for uid in listener(host, lab) if uid != "0")]))
-    of_root = host.run("ss -ltnpH 'sport = :%s' | grep -o 'pid=[0-9]*' | cut -d= -f2" % lab.port)
+    of_root = host.run(f"ss -ltnpH 'sport = :{lab.port}' | grep -o 'pid=[0-9]*' | cut -d= -f2")
     return sorted({int(pid) for pid in (own.stdout + of_root.stdout).split()})
 
 
 def open_files(host, pids):
-    return int(host.check_output("ls %s 2>/dev/null | grep -c '^[0-9]'" % " ".join(f"/proc/{pid}/fd" for pid in pids)))
+    folders = " ".join(f"/proc/{pid}/fd" for pid in pids)
+    return int(host.run(f"ls {folders} 2>/dev/null | grep -c '^[0-9]'").stdout)
 
 
 @check(points=30, skill="linux.processes", needs="test_prices_are_answered")

@@ -13,7 +13,7 @@ MOST_STEPS = 80
 
 # Everything in the files of the log, whatever they were compressed with.
 READ_ALL = (
-    "for file in %s*; do case $file in *.gz) zcat $file ;; *.xz) xzcat $file ;; *.bz2) bzcat $file ;; "
+    "for file in LOG*; do case $file in *.gz) zcat $file ;; *.xz) xzcat $file ;; *.bz2) bzcat $file ;; "
     "*) cat $file ;; esac; done"
 )
 
@@ -40,9 +40,8 @@ def rotate(host):
 def lines(host, lab, pattern):
     """Return how many lines hold the pattern, and how many different matches there are."""
     counted = host.check_output(
-        READ_ALL % log_file(lab)
-        + " | grep -o '%s' | awk '{ all++; if (!($0 in seen)) { seen[$0]; different++ } }" % pattern
-        + " END { print all + 0, different + 0 }'",
+        READ_ALL.replace("LOG", log_file(lab)) + f" | grep -o '{pattern}'"
+        " | awk '{ all++; if (!($0 in seen)) { seen[$0]; different++ } } END { print all + 0, different + 0 }'",
         timeout=60,
     )
     return tuple(int(number) for number in counted.split())

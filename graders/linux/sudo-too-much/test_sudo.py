@@ -38,7 +38,9 @@ def escapes(host, plain, user, uid, attempts):
     folder = f"/var/tmp/{secrets.token_hex(8)}"
     lines = [f"umask 022; mkdir {folder}; cd {folder}"]
     lines += [
-        "timeout 8 sh -c '" + command.replace("FILE", f"{folder}/{name}").replace("DIR", folder).replace("'", "'\\''") + "'"
+        "timeout 8 sh -c '"
+        + command.replace("FILE", f"{folder}/{name}").replace("DIR", folder).replace("'", "'\\''")
+        + "'"
         for name, command in attempts.items()
     ]
     said = ask(plain, user, "\n".join(lines))
@@ -64,7 +66,10 @@ def put_in_place(host, lab):
 @baseline
 def before(host, lab):
     """The accounts' numbers, and sudo as it is shipped."""
-    uids = {user: int(host.check_output("stat -c %%u %s", f"/home/{user}")) for user in (lab.deploy, lab.backup_user, lab.admin)}
+    uids = {
+        user: int(host.check_output("stat -c %%u %s", f"/home/{user}"))
+        for user in (lab.deploy, lab.backup_user, lab.admin)
+    }
     return {"uids": uids, "programs": host.check_output(f"sha256sum {PROGRAMS}")}
 
 
@@ -156,7 +161,9 @@ def test_only_a_restart_of_this_unit(host, plain, lab, baseline):
     host.run(f"find /run/systemd/system /etc/systemd/system -name {evil} -delete")
     assert done == [], "ways in which a unit of the deploy user's own ran"
     now = [unit(host, units[0], "MainPID"), unit(host, units[1], "InvocationID")]
-    assert now == was, f"process of {units[0]} and last start of {units[1]}, after other words to systemctl than the one"
+    assert now == was, (
+        f"process of {units[0]} and last start of {units[1]}, after other words to systemctl than the one"
+    )
 
 
 @check(points=10, skill="sec.iam", needs="test_log_can_be_read")

@@ -66,6 +66,7 @@ def selftest(  # noqa: PLR0913, PLR0917  # each is a way to choose or to report,
 ) -> None:
     """Prove labs both ways: untouched 0, solutions 100, cheats caught, reset and stop clean; on every seed."""
     from breakfix.cli import proofs  # noqa: PLC0415
+    from breakfix.cli.status import page  # noqa: PLC0415
 
     found = _labs(ctx, labs)
     if changed_since:
@@ -76,7 +77,8 @@ def selftest(  # noqa: PLR0913, PLR0917  # each is a way to choose or to report,
     if junit:
         junit.write_text(proofs.junit(verdicts), encoding="utf-8")
     if status:
-        status.write_text(proofs.status(found, verdicts), encoding="utf-8")
+        before = status.read_text(encoding="utf-8") if status.exists() else ""
+        status.write_text(page(_labs(ctx, None), verdicts, before), encoding="utf-8")
     if output is Form.JSON:
         print_json("verdicts", [proofs.to_json(one) for one in verdicts])
     else:

@@ -57,6 +57,7 @@ def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
     _prepare(work)
     verdicts: list[Verdict] = []
     with progress("selftest") as tell, ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        tell(f"{len(work)} proofs, {jobs} at a time")
         futures = [pool.submit(_prove, lab.id, seed, roots) for lab, seed in work]
         try:
             for future in as_completed(futures):
@@ -135,27 +136,6 @@ def junit(verdicts: Sequence[Verdict]) -> str:
                 ET.SubElement(case, "failure", message=detail.partition("\n")[0]).text = detail
     ET.indent(top)
     return ET.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def status(labs: Sequence[Lab], verdicts: Sequence[Verdict]) -> str:
-    """Return the page that says which labs are proven: no times in it, so that only a change changes it."""
-    lines = [
-        "# Status of the labs",
-        "",
-        "Written by `breakfix selftest --status docs/lab-status.md`; CI fails where it is not true.",
-        "",
-        "| lab | level | minutes | seeds proven | solutions | cheats caught |",
-        "|---|---|---|---|---|---|",
-    ]
-    for lab in sorted(labs, key=lambda one: one.id):
-        mine = [one for one in verdicts if one.lab == lab.id]
-        proven = sum(one.proven for one in mine)
-        counts = [f"{sum(f.ok for v in mine for f in v.of(p))}" for p in (Proof.SOLUTIONS, Proof.CHEATS)]
-        lines.append(
-            f"| {lab.id} | {lab.level} | {lab.minutes} | {proven} of {len(mine)} | {counts[0]} | {counts[1]} |"
-        )
-    done = sum(one.proven for one in verdicts)
-    return "\n".join([*lines, "", f"{done} of {len(verdicts)} proofs hold.", ""])
 
 
 def to_json(verdict: Verdict) -> JsonValue:

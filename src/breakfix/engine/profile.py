@@ -77,8 +77,10 @@ def choose(api: APIClient, memory: Path, boots: Callable[[Profile], bool]) -> Pr
         return BY_NAME[remembered]
     for profile in candidates(api.info(), api.version()):
         if boots(profile):
-            with suppress(OSError):
-                _remember(memory, key, profile.name)
+            # What is weaker than it could be is not remembered: a machine under load may boot the narrow way tomorrow.
+            if profile.trusted:
+                with suppress(OSError):
+                    _remember(memory, key, profile.name)
             return profile
     return None
 

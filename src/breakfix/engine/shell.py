@@ -67,6 +67,7 @@ class ExecShell:
         self._seat = seat
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._stream: object = None
         self._exec = ""
         self._pid = 0
 
@@ -120,7 +121,8 @@ class ExecShell:
             )["Id"]
             stream = self._api.exec_start(self._exec, socket=True)
         # Over TLS docker-py hands out the socket itself, else a reader around it.
-        self._socket = cast("socket.socket", getattr(stream, "_sock", stream))
+        self._stream = stream
+        self._socket = connection_of(stream)
         nonce = secrets.token_hex(16)
         try:
             self._send(f"printf '%d {nonce} 0\\n' $$; printf '{nonce} 0\\n' >&2\n".encode())
@@ -210,7 +212,7 @@ class ExecShell:
                 environment={"PATH": "/toolbox/bin"},
             )
             stream = self._api.exec_start(new["Id"], socket=True)
-            connection = cast("socket.socket", getattr(stream, "_sock", stream))
+            connection = connection_of(stream)
             try:
                 return _until_it_ends(connection, time.monotonic() + ASIDE)
             finally:
@@ -225,7 +227,18 @@ class ExecShell:
                 self._socket.shutdown(socket.SHUT_RDWR)
             with suppress(OSError):
                 self._socket.close()
-        self._socket = None
+        self._socket, self._stream = None, None
+
+
+def connection_of(stream: object) -> socket.socket:
+    """Return the connection behind what docker-py hands out for an exec, as one of our own.
+
+    docker-py takes an exec's connection for one that is free again.  After requests to 25 other addresses it closes it,
+    in the midst of our talk: so we talk over a duplicate, which that does not touch.  A TLS connection cannot be
+    duplicated, and is used as it is.
+    """
+    connection = cast("socket.socket", getattr(stream, "_sock", stream))
+    return connection.dup() if type(connection) is socket.socket else connection
 
 
 def _ended(stream: bytearray, marker: bytes) -> bool:

@@ -11,6 +11,8 @@ import termios
 import tty
 from typing import TYPE_CHECKING, Any
 
+from breakfix.engine.shell import connection_of
+
 if TYPE_CHECKING:
     from docker import APIClient
 
@@ -21,7 +23,7 @@ def attach(api: APIClient, container: str, argv: list[str]) -> int:
         container, argv, stdin=True, tty=True, environment={"TERM": os.environ.get("TERM", "xterm"), "HOME": "/root"}
     )["Id"]
     stream = api.exec_start(new, tty=True, socket=True)
-    _talk(api, new, getattr(stream, "_sock", stream))
+    _talk(api, new, connection_of(stream))
     return int(api.exec_inspect(new)["ExitCode"] or 0)
 
 
