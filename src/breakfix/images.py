@@ -207,18 +207,24 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def remove_old(tell: Tell) -> int:
-    """Remove images of ours that no recipe of today makes; return how many."""
+def remove_old(tell: Tell) -> None:
+    """Remove images and toolboxes of ours that no recipe of today makes, but for what a session still uses."""
     api = connect()
-    current = {tag(name) for name in NAMES}
-    old = [
-        one
-        for image in api.images(filters={"label": LABEL})
-        for one in image.get("RepoTags") or ()
-        if one.startswith(f"{REPOSITORY}/") and one not in current
-    ]
-    for one in old:
-        tell(f"removing {one}")
-        with not_ready(f"removing {one}"):
-            api.remove_image(one)
-    return len(old)
+    current = {toolbox_volume(), *(tag(name) for name in NAMES)}
+    with not_ready("looking for old images"):
+        images = [one for image in api.images(filters={"label": LABEL}) for one in image.get("RepoTags") or ()]
+        volumes = [one["Name"] for one in api.volumes(filters={"label": LABEL})["Volumes"] or []]
+    for old in {one for one in images if one.startswith(f"{REPOSITORY}/")} - current:
+        _remove_unused(old, api.remove_image, tell)
+    for old in set(volumes) - current:
+        _remove_unused(old, api.remove_volume, tell)
+
+
+def _remove_unused(name: str, remove: Callable[[str], object], tell: Tell) -> None:
+    from docker.errors import APIError  # noqa: PLC0415
+
+    tell(f"removing {name}")
+    try:
+        remove(name)
+    except APIError as error:
+        tell(f"{name} stays: {reason(error)}")
