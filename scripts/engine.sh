@@ -59,6 +59,8 @@ install_engine() {
 
 start_engine() {
   say "starting dockerd (log: $LOG)"
+  # Each host's systemd takes a few of the kernel's inotify instances, and 128 are spent by about thirty sessions.
+  sysctl -q -w fs.inotify.max_user_instances=1024 || say "could not raise fs.inotify.max_user_instances"
   setsid dockerd >>"$LOG" 2>&1 </dev/null &
   for _ in $(seq 1 300); do
     if answers; then return 0; fi

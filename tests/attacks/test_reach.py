@@ -273,7 +273,10 @@ while time.monotonic() < end:
     link.send(frame)
     while select.select([link], [], [], 0.2)[0]:
         seen = link.recv(2048)
-        if seen[6:12] != mac and seen[12:14] == b"\x86\xdd":
+        if seen[6:12] == mac or seen[12:14] != b"\x86\xdd" or seen[20] != 58:
+            continue
+        # An answer, or the question where to send one.  The engine's ends of the wires also speak of themselves.
+        if seen[54] == 129 or (seen[54] == 135 and seen[62:78] == source):
             heard.add(seen[6:12].hex(":"))
 print("sent", *sorted(heard))
 """

@@ -132,10 +132,19 @@ def test_log_is_rotated(rotation, lab):
 @check(points=15, skill="linux.services", needs="test_log_is_rotated", stable_for=2)
 def test_requests_are_logged_after_it(client, host, lab):
     """A request that comes after a rotation is found in the log at once"""
+    # A worker that a reload is sending home may still take a request, and log it where it always did: then another is made.
+    deadline = time.monotonic() + 4
+    while (seen := lines_about_a_request(client, host, lab)) == "0" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert seen == "1", f"lines in {lab.log} about a request that was just made"
+
+
+def lines_about_a_request(client, host, lab):
+    """Make a request; return how many lines the log has about it a moment later."""
     mark = f"live-{time.time_ns()}-"
     client.run("curl -s -o /dev/null -m 5 %s", url(lab, mark))
-    wait_for(lambda: found(host, lab, mark) != "0", 2)
-    assert found(host, lab, mark) == "1", f"lines in {lab.log} about a request that was just made"
+    wait_for(lambda: found(host, lab, mark) != "0", 0.5)
+    return found(host, lab, mark)
 
 
 def found(host, lab, mark):

@@ -36,7 +36,7 @@ def doctor(output: Output = Form.TEXT) -> None:
     else:
         print_table(("WHAT", "OK", "FOUND"), [(one.name, "yes" if one.ok else "no", one.found) for one in found])
         for one in found:
-            if one.advice and (not one.ok or one.name == "systemd"):
+            if one.advice and (not one.ok or one.name in {"systemd", "inotify"}):
                 typer.secho(f"→ {one.name}: {one.advice}", fg="yellow")
     raise typer.Exit(0 if all(one.ok for one in found) else NOT_READY)
 

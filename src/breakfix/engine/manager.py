@@ -52,7 +52,7 @@ echo "$maps" | while read -r _ rights offset _ _ path; do echo "$rights $offset 
 echo "$maps" | while read -r range _; do
     from=$((0x${range%-*})); to=$((0x${range#*-}))
     dd if=/proc/1/mem bs=4096 skip=$((from / 4096)) count=$(((to - from) / 4096)) 2>/dev/null || echo unreadable
-done | sha256sum
+done | openssl dgst -sha256
 """
 PLACE: Final = f"stat -c '%i %F %z' /run/systemd {SOCKET}"
 

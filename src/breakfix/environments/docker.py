@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,7 @@ SHUTDOWN: Final = 15
 NETWORKS: Final = ipaddress.ip_network("198.19.0.0/16")
 """Where sessions' networks are: set aside for tests between networks (RFC 2544), so that no real one is hidden."""
 PREFIX: Final = 28
+MANY_INOTIFY_INSTANCES: Final = 512
 
 # Docker's defaults, less MKNOD (no lab needs a device) and NET_RAW (frames of one's own making; ping does without).
 CAPABILITIES: Final = (
@@ -104,7 +106,7 @@ class DockerEnvironment:
             )
             for name in images.NAMES
         )
-        return (engine, *built, self._examine_profile())
+        return (engine, *built, self._examine_profile(), *_examine_room())
 
     def _examine_profile(self) -> Capability:
         if not all(images.is_built(name) for name in ("host", "toolbox")):
@@ -556,6 +558,17 @@ class DockerEnvironment:
     def leftovers(self, session_id: str) -> tuple[str, ...]:
         """Name each piece that the engine still has."""
         return tuple(f"{kind} {name[:40]}" for kind, name in self._pieces(session_id))
+
+
+def _examine_room() -> tuple[Capability, ...]:
+    """Say how many sessions fit, where the engine's kernel is this one's: each systemd takes inotify instances."""
+    setting = Path("/proc/sys/fs/inotify/max_user_instances")
+    if not setting.exists():
+        return ()
+    limit = int(setting.read_text(encoding="ascii"))
+    few = limit < MANY_INOTIFY_INSTANCES
+    advice = "For more than about 30 sessions side by side: sysctl -w fs.inotify.max_user_instances=1024" if few else ""
+    return (Capability("inotify", ok=True, found=f"{limit} instances", advice=advice),)
 
 
 def _name(session_id: str, *parts: str) -> str:
