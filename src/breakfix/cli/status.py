@@ -22,7 +22,7 @@ HEAD = """\
 # Status of the labs
 
 Written by `breakfix selftest --status docs/lab-status.md`. A seed stands in *proven* once all five proofs were made
-on it with the files that *files* is the digest of; a test fails where a lab was changed and not proven again.
+on it with the files that *files* is the digest of; a test fails where the page speaks of other files.
 
 | lab | level | minutes | solutions | cheats | seeds | proven | files |
 |---|---|---|---|---|---|---|---|
