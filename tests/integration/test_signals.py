@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,9 @@ class Ended:
 
 
 def start(stage: Stage, owner: str, lab: str = "lamp") -> subprocess.Popen[str]:
-    # A shell would give a background process no SIGINT; Python does.
+    # Where these tests run in a shell's background, SIGINT is ignored from birth until breakfix listens to it.
     return subprocess.Popen(
-        stage.command("start", lab),
+        stage.command("start", lab), preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         env=stage.variables(owner), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
