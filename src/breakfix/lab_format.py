@@ -26,7 +26,8 @@ RESERVED = frozenset({"lab", "seed", "hosts", "network", "token"})
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Only the whole file is ever validated: its parts are built as parts of it, not once more by themselves.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class DiskFormat(_Strict):
