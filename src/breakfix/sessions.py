@@ -8,12 +8,14 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from breakfix import templates
 from breakfix.errors import BreakfixError, CannotGrade, InvalidLab, Problem, StartFailed, UnknownSession
 from breakfix.grading.probes import CLIENT, Probes
 from breakfix.grading.runner import record_baseline
+from breakfix.together import together
 from breakfix.variants import draw
 
 if TYPE_CHECKING:
@@ -127,9 +129,9 @@ def _file(variant: Variant, root: Path, path: Path) -> tuple[str, tuple[bytes, i
 
 
 def _run_setup(probes: Probes, variant: Variant, name: str) -> None:
-    for host in variant.hosts:
-        if script := templates.find(variant.lab.setup / host, name):
-            run_script(probes.plain_shell(host), host, script, variant)
+    """Run each host's script of that name, on all hosts at once."""
+    found = {host: templates.find(variant.lab.setup / host, name) for host in variant.hosts}
+    together(partial(run_script, probes.plain_shell(host), host, path, variant) for host, path in found.items() if path)
 
 
 def run_script(shell: Shell, host: str, script: Path, variant: Variant) -> None:
@@ -160,9 +162,11 @@ def _prove_symptom(probes: Probes, variant: Variant) -> None:
         path = variant.lab.setup / "symptom.sh"
         raise InvalidLab((Problem(path, 1, "a lab needs a symptom.sh that proves its broken state"),))
     deadline = time.monotonic() + SYMPTOM_DEADLINE
-    for where, path in found:
-        shell = probes.client_shell() if where == CLIENT else probes.trusted_shell(where)
-        _wait_for_symptom(shell, templates.read(path, variant), path, deadline)
+    shells = [probes.client_shell() if where == CLIENT else probes.trusted_shell(where) for where, _ in found]
+    together(
+        partial(_wait_for_symptom, shell, templates.read(path, variant), path, deadline)
+        for shell, (_, path) in zip(shells, found, strict=True)
+    )
 
 
 def _wait_for_symptom(shell: Shell, script: str, path: Path, deadline: float) -> None:

@@ -7,7 +7,6 @@ import ipaddress
 import json
 import tarfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from breakfix.engine.shell import ExecShell, Seat
 from breakfix.environments import Capability
 from breakfix.errors import CommandTimedOut, HostUnreachable, NotReady, StartFailed
 from breakfix.model import Host, Session, SessionState
+from breakfix.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,6 +86,8 @@ class DockerEnvironment:
         self._profile: profile.Profile | None = None
         self._code: dict[str, str] = {}
         """What PID 1 of each container that was booted here executes, until the session is marked ready."""
+        self._booted: dict[str, BelievedShell] = {}
+        """The shell that waited for each container's boot, until somebody asks for a trusted one."""
 
     # -- what this machine can do ----------------------------------------------------------------------------------
 
@@ -185,7 +187,7 @@ class DockerEnvironment:
         with not_ready("creating the session's containers"):
             self._create_disks(session, lab)
             jobs = [partial(self._create_host, session, spec) for spec in lab.hosts]
-            _together([*jobs, partial(self._create_client, session, lab)])
+            together([*jobs, partial(self._create_client, session, lab)])
         return session
 
     def _network(self, draft: Session, lab: Lab) -> Session:
@@ -332,26 +334,36 @@ class DockerEnvironment:
         """Start everything at once; the client is up long before the hosts are."""
         try:
             with not_ready("starting the session's containers"):
-                self._start_all(session, self._api.start, partial(self._shut_bridge, session))
+                hosts = [partial(self._boot_host, session, name) for name in session.hosts]
+                client = partial(self._api.start, _name(session.id, CLIENT))
+                together([*hosts, client, partial(self._shut_bridge, session)])
         except (CommandTimedOut, HostUnreachable) as error:
             raise StartFailed("a host did not boot", why=str(error), next_step="breakfix doctor") from error
 
-    def _start_all(self, session: Session, start: Callable[[str], object], *more: Callable[[], object]) -> None:
-        hosts = [partial(self._start_host, session, name, start) for name in session.hosts]
-        _together([*hosts, partial(start, _name(session.id, CLIENT)), *more])
-
-    def _start_host(self, session: Session, host: str, start: Callable[[str], object]) -> None:
+    def _boot_host(self, session: Session, host: str) -> None:
         container = _name(session.id, host)
-        start(container)
-        command = self._api.inspect_container(container)["Config"]["Cmd"]
-        if WAIT_FOR_NAMES in command:
+        self._api.start(container)
+        self._code[container] = self._up(session, host).run(CODE).text
+
+    def _restart_host(self, session: Session, host: str) -> None:
+        with unreachable(host):
+            self._api.restart(_name(session.id, host), timeout=SHUTDOWN)
+        self._up(session, host)
+
+    def _up(self, session: Session, host: str) -> BelievedShell:
+        """Wait until systemd has nothing left to start; return the shell that waited, for whoever asks next."""
+        container = _name(session.id, host)
+        found = self._api.inspect_container(container)
+        if WAIT_FOR_NAMES in found["Config"]["Cmd"]:
             self._own_names(session, container)
-        shell = self._shell(container, host, profile.BY_NAME[session.profile], self._added(container, host))
+        shell = self._believed(session, host, found["HostConfig"]["CapAdd"] or [])
         try:
-            shell.run(SYSTEM_UP, timeout=BOOT)
-            self._code[container] = shell.run(CODE).text
-        finally:
+            shell.run_at_boot(SYSTEM_UP, BOOT)
+        except BaseException:
             shell.close()
+            raise
+        self._booted[container] = shell
+        return shell
 
     def _shut_bridge(self, session: Session) -> None:
         """Take the link-local IPv6 address off the engine's end of the bridge, where a host may send raw packets.
@@ -406,6 +418,8 @@ class DockerEnvironment:
 
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
         """Make the volume that says so, and what code each host's PID 1 runs."""
+        # From here on the candidate is in there: no shell of ours stays open beside them.
+        self._close_shells(session.id)
         code = {host: self._code[_name(session.id, host)] for host in session.hosts}
         more = {labels.BASELINE: json.dumps(baseline), labels.CODE: json.dumps(code)}
         with not_ready("marking the session ready"):
@@ -416,15 +430,9 @@ class DockerEnvironment:
 
     def restart(self, session: Session) -> None:
         """Stop and start each host in place; disks and files stay, /run and /tmp are new."""
-
-        def again(container: str) -> None:
-            if container == _name(session.id, CLIENT):
-                return
-            with unreachable(container):
-                self._api.restart(container, timeout=SHUTDOWN)
-
+        self._close_shells(session.id)
         try:
-            self._start_all(session, again)
+            together([partial(self._restart_host, session, name) for name in session.hosts])
         except CommandTimedOut as error:
             raise HostUnreachable(
                 "a host did not come up again after its restart", why=error.why, next_step="breakfix reset"
@@ -435,10 +443,20 @@ class DockerEnvironment:
         self.boot(session)
 
     def trusted(self, session: Session, host: str) -> ExecShell:
-        """Open the trusted shell of a host."""
+        """Open the trusted shell of a host; the one that waited for its boot, where that was just now."""
         container = _name(session.id, host)
-        seat = _trusted_seat(container, host, profile.BY_NAME[session.profile], self._added(container, host))
+        if booted := self._booted.pop(container, None):
+            return booted
+        return self._believed(session, host, self._added(container, host))
+
+    def _believed(self, session: Session, host: str, added: Iterable[str]) -> BelievedShell:
+        seat = _trusted_seat(_name(session.id, host), host, profile.BY_NAME[session.profile], added)
         return BelievedShell(self._api, seat, partial(self._code_at_start, session, host))
+
+    def _close_shells(self, session_id: str) -> None:
+        prefix = f"{_name(session_id)}-"
+        for container in [one for one in self._booted if one.startswith(prefix)]:
+            self._booted.pop(container).close()
 
     def _added(self, container: str, host: str) -> list[str]:
         with unreachable(host):
@@ -481,6 +499,8 @@ class DockerEnvironment:
         """Remove by label, twice if need be: a create that was under way may finish while we remove."""
         if not session_ids:
             return
+        for one in session_ids:
+            self._close_shells(one)
         for _ in range(3):
             pieces = [piece for one in session_ids for piece in self._pieces(one)]
             if again:
@@ -507,7 +527,7 @@ class DockerEnvironment:
             of_kind = [name for what, name in pieces if what == kind]
             # What is still being removed by somebody else answers with a conflict; the next round sees it gone.
             with suppress(APIError):
-                _together([partial(remove, kind, name) for name in of_kind])
+                together([partial(remove, kind, name) for name in of_kind])
 
     def _remove_cgroups(self, session_ids: tuple[str, ...]) -> None:
         """Remove the control groups that narrow-v1 made on the engine's machine, from a container there."""
@@ -615,13 +635,3 @@ def _one_capability_more(chosen: profile.Profile, added: Iterable[str]) -> tuple
     # A real group that is not the effective one: nobody else can have that pair, so nobody without SYS_RESOURCE can set
     # limits on this shell (prlimit), under which a search for what must not be there would find nothing.
     return ("/toolbox/bin/setpriv", "--clear-groups", "--rgid=65534", f"--bounding-set={bounding}")
-
-
-def _together(jobs: list[Callable[[], object]]) -> None:
-    """Run all jobs at once; raise the first error when every one has ended."""
-    if not jobs:
-        return
-    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
-        futures = [pool.submit(job) for job in jobs]
-    for future in futures:
-        future.result()
