@@ -72,7 +72,9 @@ def roots(extra: tuple[Path, ...] = ()) -> tuple[Root, ...]:
                 why="A root of labs is a folder with labs/ (and, to grade, graders/) in it.",
                 next_step="Give the folder above labs/, or make a first lab there: breakfix --labs DIR new TRACK/NAME",
             )
-    return tuple(Root(folder / "labs", folder / "graders") for folder in (bundle(), *named))
+    # A folder may be named twice, in the setting and on the command line.
+    once = {folder.resolve(): folder for folder in (bundle(), *named)}
+    return tuple(Root(folder / "labs", folder / "graders") for folder in once.values())
 
 
 def load(search: tuple[Root, ...]) -> Catalog:

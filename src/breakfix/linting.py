@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from breakfix import templates
 from breakfix.errors import BreakfixError, InvalidLab, Problem
@@ -174,7 +174,15 @@ def read_checks(path: Path) -> tuple[list[WrittenCheck], list[Problem]]:
                 checks.append(_written(path, node, call))
             else:
                 problems.append(Problem(path, node.lineno, f"{node.name} has no @check(points=…, skill=…)"))
+        elif _would_be_asked_unseen(node):
+            problems.append(Problem(path, node.lineno, f"{node.name}: a check is a plain function of the file"))
     return checks, problems
+
+
+def _would_be_asked_unseen(node: ast.stmt) -> TypeGuard[ast.ClassDef | ast.AsyncFunctionDef]:
+    """Return whether pytest would collect checks from this that nobody here has counted."""
+    in_class = isinstance(node, ast.ClassDef) and node.name.startswith("Test")
+    return in_class or (isinstance(node, ast.AsyncFunctionDef) and node.name.startswith("test_"))
 
 
 def _is_check(node: ast.expr) -> bool:

@@ -119,6 +119,15 @@ def test_our_own_labs_come_first_then_what_was_named(tmp_path: Path, monkeypatch
     assert found[1].graders == folders[0] / "graders"
 
 
+def test_a_folder_that_is_named_twice_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "labs-of-ours"
+    root(folder, "linux/a")
+    monkeypatch.setenv(LABS_SETTING, str(folder))
+    found = catalog.roots((folder / ".." / "labs-of-ours",))
+    assert len(found) == 2
+    assert not catalog.load(found[1:]).problems
+
+
 def test_without_a_setting_there_are_only_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(LABS_SETTING, raising=False)
     (only,) = catalog.roots()

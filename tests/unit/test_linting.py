@@ -47,6 +47,14 @@ def change(path: str, old: str, new: str) -> Spoil:
     return lambda written: written.change(path, old, new)
 
 
+def append(path: str, text: str) -> Spoil:
+    def spoil(written: Written) -> None:
+        with (written.grader / path).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    return spoil
+
+
 def many_checks(written: Written) -> None:
     names = [f"test_more_{number}" for number in range(8)]
     form = "\n\n@check(points=0, skill='linux.services')\ndef {}():\n    'More'\n"
@@ -114,6 +122,13 @@ def few_checks(written: Written) -> None:
         (
             change("test_lab.py", 'needs="test_it_answers"', 'needs="test_nothing_is_lost"'),
             ["test_lab.py:14: test_nothing_is_lost needs test_nothing_is_lost, which is not above it"],
+        ),
+        (
+            append("test_lab.py", "\n\nclass TestMore:\n    def test_it(self) -> None: ...\n\n\nasync def test_later() -> None: ...\n"),
+            [
+                "test_lab.py:39: TestMore: a check is a plain function of the file",
+                "test_lab.py:43: test_later: a check is a plain function of the file",
+            ],
         ),
         (
             change("test_lab.py", '@check(points=40, skill="linux.services", stable_for=2)\n', ""),

@@ -40,6 +40,13 @@ def host(environment: FakeEnvironment, session: Session) -> Connect:
         "./run",
         "~/run",
         "/toolboxes/bin/sh",
+        "cat /etc/passwd | /usr/bin/wc -l",
+        "true && /srv/app/check",
+        "( /srv/app/check )",
+        "if /srv/app/check; then echo yes; fi",
+        "LANG=C env A=b /srv/app/check",
+        "true\n/srv/app/check",
+        "find /srv | xargs ./check",
     ],
 )
 def test_no_file_of_the_host_is_run_in_the_trusted_shell(
@@ -52,7 +59,19 @@ def test_no_file_of_the_host_is_run_in_the_trusted_shell(
     assert host(trusted=False).run(command).rc == 0
 
 
-@pytest.mark.parametrize("command", ["/toolbox/bin/ps", "ps", "cat /etc/passwd", "test -e /srv"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/toolbox/bin/ps",
+        "ps",
+        "cat /etc/passwd",
+        "test -e /srv",
+        "grep -E '^(/etc|/usr)' /x; sed -e '/a/d; /b/d' <~/y",
+        "for f in /a /b; do cat $f; done",
+        "it's not whole",
+        "[ -e /srv ] || echo /srv",
+    ],
+)
 def test_the_toolbox_is_run(host: Connect, environment: FakeEnvironment, command: str) -> None:
     assert host(out="x").run(command).stdout == "x"
     assert [asked for _, asked, _ in environment.asked] == [command]

@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from testinfra.backend.base import BaseBackend, CommandResult
@@ -17,10 +20,16 @@ from testinfra.host import Host
 from breakfix.errors import ProbeFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from breakfix.environments import Shell
 
 NOT_FOUND: Final = 127
 TOOLBOX: Final = "/toolbox/"
+OPERATORS: Final = "();|&\n"
+BEFORE_A_COMMAND: Final = re.compile(
+    r"[A-Za-z_]\w*=.*|[!{]|then|do|else|if|elif|while|until|exec|env|xargs|nohup|setsid"
+)
 DEADLINE: Final = 10.0
 """Seconds that a command may take where the grader names no other deadline."""
 
@@ -63,10 +72,23 @@ def connect(name: str, shell: Shell, *, trusted: bool) -> Host:
 
 
 def _refuse_files_of_the_host(line: str) -> None:
-    first = line.lstrip().strip("'\"").partition(" ")[0]
-    if first.startswith(("/", "./", "~")) and not first.startswith(TOOLBOX):
-        raise ProbeFailed(
-            f"the trusted shell was told to run {first}, a file of the host",
-            why="Whoever owns the host decides what that file does.",
-            next_step="Use the fixture `plain` for the host's own programs, and never let it alone decide points.",
-        )
+    """A guard for authors, not against candidates: the trusted shell's capabilities are cut down besides."""
+    for word in _commands(line):
+        if word.startswith(("/", "./", "~")) and not word.startswith(TOOLBOX):
+            raise ProbeFailed(
+                f"the trusted shell was told to run {word}, a file of the host",
+                why="Whoever owns the host decides what that file does.",
+                next_step="Use the fixture `plain` for the host's own programs, and never let it alone decide points.",
+            )
+
+
+def _commands(line: str) -> Iterator[str]:
+    """Yield the word that each command of a shell's line begins with, as far as one sees without being a shell."""
+    words = shlex.shlex(line, posix=True, punctuation_chars=OPERATORS)
+    words.whitespace, words.commenters, words.whitespace_split = " \t\r", "", True
+    begins = True
+    with suppress(ValueError):  # a quote without its end: the shell itself will say so
+        for word in words:
+            if begins and word.strip(OPERATORS):
+                yield word
+            begins = not word.strip(OPERATORS) or (begins and bool(BEFORE_A_COMMAND.fullmatch(word)))
