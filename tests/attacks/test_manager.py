@@ -157,6 +157,28 @@ def test_a_socket_that_is_moved_while_systemctl_asks(stage: Stage, fresh: Sessio
     assert outcomes(made)["test_service_is_active"] is not Outcome.PASSED, told(made)
 
 
+STORM = r"""
+for n in 1 2 3 4; do
+    printf '[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=1ms\n' \
+        >/run/systemd/system/storm$n.service
+done
+systemctl daemon-reload
+systemctl start --no-block storm1 storm2 storm3 storm4
+"""
+
+
+def test_a_service_that_is_started_again_and_again_is_no_attack(stage: Stage, fresh: Session) -> None:
+    """Each process that PID 1 forks has PID 1's socket for a moment; systemctl was refused for that once."""
+    stage.do(fresh, STORM)
+    for _ in range(40):
+        shell = stage.environment.trusted(fresh, "web")
+        try:
+            shell.run("systemctl is-active multi-user.target")
+            assert shell.integrity == []
+        finally:
+            shell.close()
+
+
 def test_honest_reloads_and_executing_again_are_no_attack(stage: Stage, fresh: Session) -> None:
     stage.solve(fresh)
     stage.do(fresh, "systemctl daemon-reload; systemctl daemon-reexec; systemctl daemon-reload")

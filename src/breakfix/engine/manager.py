@@ -18,6 +18,7 @@ right to set the clock.  What is left to a liar are PID 1's data in memory.
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from breakfix.engine.shell import ExecShell
@@ -36,6 +37,9 @@ PID_1_ALONE: Final = re.compile(r'users:\(\("systemd",pid=1,fd=\d+\)\)')
 DEADLINE: Final = 20.0
 ROUNDS: Final = 4
 """How often systemctl is asked while its socket's folder changes, before that is held against the host."""
+PULSE: Final = 0.05
+LOOKS: Final = 20
+"""How often one looks who has PID 1's socket, before a second holder is held against the host."""
 # Not SIGPIPE: that is how a pipeline ends whose reader has seen enough.
 KILLED: Final = frozenset(range(129, 160)) - {141}
 KILLED_INSIDE: Final = re.compile(
@@ -121,15 +125,25 @@ class BelievedShell(ExecShell):
         lines = place.splitlines()
         if len(lines) != 2 or " socket " not in lines[1]:  # noqa: PLR2004  # the folder and the socket
             return f"{SOCKET}, where PID 1 answers, is not a socket any more"
-        listed = super().run("ss -H -xlep", DEADLINE).text.splitlines()
-        bound = [line for line in listed if f" {SOCKET} " in line]
-        inode = lines[1].partition(" ")[0]
-        if len(bound) != 1 or not PID_1_ALONE.search(bound[0]) or f" ino:{inode} " not in bound[0]:
+        if not self._pid_1_listens(inode=lines[1].partition(" ")[0]):
             return f"something other than PID 1 listens at {SOCKET}"
         if (before := self._code_at_start()) and before != (now := super().run(CODE, DEADLINE).text):
             new = sorted(set(now.splitlines()[:-1]) - set(before.splitlines()))
             return "PID 1 does not run the code that it ran at the start" + "".join(f"; {line}" for line in new)
         return ""
+
+    def _pid_1_listens(self, inode: str) -> bool:
+        """Return whether the one socket that was bound there is that file, and PID 1's alone."""
+        for _ in range(LOOKS):
+            listed = super().run("ss -H -xlep", DEADLINE).text.splitlines()
+            bound = [line for line in listed if f" {SOCKET} " in line]
+            if len(bound) != 1 or f" ino:{inode} " not in bound[0] or "pid=1," not in bound[0]:
+                return False
+            if PID_1_ALONE.search(bound[0]):
+                return True
+            # A process that PID 1 has just forked has everything of PID 1's, until it executes its program.
+            time.sleep(PULSE)
+        return False
 
 
 def _cut_short(done: Completed) -> str:
