@@ -247,7 +247,7 @@ def test_it(lab, host, hosts, client, plain, baseline):
 def test_every_shell_is_opened_once_and_closed(grader: Grader) -> None:
     text = "".join(f"@check(points=5, {SKILL})\ndef test_{n}(host):\n    host.run('id')\n" for n in range(3))
     grader(text)
-    assert [one.where for one in grader.environment.shells] == ["trusted:web", "trusted:db"]
+    assert [one.where for one in grader.environment.shells] == ["client", "trusted:web", "trusted:db"]
     assert all(one.closed for one in grader.environment.shells)
 
 
@@ -499,7 +499,11 @@ def test_b(client):
         ("a", "b", ["failed", "failed"]),
     ],
 )
-def test_the_worst_of_two_looks_counts(grader: Grader, first: str, second: str, expected: list[str]) -> None:
+def test_the_worst_of_two_looks_counts(
+    grader: Grader, monkeypatch: pytest.MonkeyPatch, first: str, second: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(plugin, "SETTLING", 0.0)
+
     def answer(_where: str, command: str) -> tuple[int, str, str]:
         return (0 if command in (second if "restart" in grader.environment.calls else first) else 1), "", ""
 
@@ -511,6 +515,30 @@ def test_the_worst_of_two_looks_counts(grader: Grader, first: str, second: str, 
     assert [one.look for one in made.results] == looks
     assert grader.told == ["looking", "restarting the hosts, to see what survives", "looking again"]
     assert made.total == 100
+
+
+def test_what_works_soon_after_the_restart_works(grader: Grader) -> None:
+    asked: list[str] = []
+
+    def answer(_where: str, command: str) -> tuple[int, str, str]:
+        asked.append(command)
+        return (1 if asked.count("b") == 2 else 0), "", ""
+
+    grader.environment.answer = answer
+    assert grader(TWICE, restart=True).passed
+    assert asked == ["a", "b", "a", "b", "b"]
+
+
+def test_in_the_first_look_nothing_is_waited_for(grader: Grader) -> None:
+    asked: list[str] = []
+
+    def answer(_where: str, command: str) -> tuple[int, str, str]:
+        asked.append(command)
+        return (1 if asked.count("b") == 1 else 0), "", ""
+
+    grader.environment.answer = answer
+    assert outcomes(grader(TWICE))["b"] == "failed"
+    assert asked == ["a", "b"]
 
 
 def test_where_nothing_passed_nothing_is_restarted(grader: Grader) -> None:

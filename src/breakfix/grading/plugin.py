@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PULSE: Final = 0.25
 """Seconds between two looks at a check that must hold for a while."""
 
+SETTLING: Final = 5.0
+"""Seconds that services have after a restart: systemd calls most of them started before they listen."""
+
 WORDS: Final = {
     "==": "",
     "!=": "anything but ",
@@ -51,6 +54,7 @@ class GradingPlugin:
         self._compared: tuple[str, str] | None = None
         self._held: list[str] = []
         self._holding: list[tuple[Check, Callable[[], object], float]] = []
+        self._settled = time.monotonic() + (SETTLING if look is Look.RESTARTED else 0.0)
 
     # -- what a grader may ask for -------------------------------------------------------------------------------------
 
@@ -108,17 +112,30 @@ class GradingPlugin:
             pytest.skip(unmet)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
-        """Remember a check that must hold: it is asked again until its seconds are over."""
-        self._compared = None
-        self._held = []
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool:
+        """Ask, and remember a check that must hold: it is asked again until its seconds are over."""
         check = _check(pyfuncitem)
-        if not check.stable_for:
-            return None
         wanted = inspect.signature(pyfuncitem.obj).parameters
         arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
-        self._holding.append((check, lambda: pyfuncitem.obj(**arguments), time.monotonic()))
-        return None
+        self._ask(lambda: pyfuncitem.obj(**arguments))
+        if check.stable_for:
+            self._holding.append((check, lambda: pyfuncitem.obj(**arguments), time.monotonic()))
+        return True
+
+    def _ask(self, check: Callable[[], object]) -> None:
+        """Ask once; where the hosts have just been restarted, again until they had time to settle."""
+        while True:
+            self._compared = None
+            self._held = []
+            try:
+                check()
+            except AssertionError:
+                if time.monotonic() >= self._settled:
+                    raise
+                time.sleep(PULSE)
+                self.waited += PULSE
+            else:
+                return
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> None:
         """Note what was expected and what was seen, while both are still there."""
@@ -168,7 +185,7 @@ class GradingPlugin:
                 holding = [entry for entry in holding if self._still(*entry)]
         finally:
             util._reprcompare = before  # noqa: SLF001
-        self.waited = time.monotonic() - begun
+        self.waited += time.monotonic() - begun
         for check in self.collected:
             if self.results[check.name].outcome is Outcome.PASSED and (unmet := self._unmet(check)):
                 # What it needs broke off after it was asked.
