@@ -44,6 +44,9 @@ class FakeShell:
         status, out, err = self._environment.answer(self.where, command)
         return Completed(command, status, out if isinstance(out, bytes) else out.encode(), err.encode(), 0.001)
 
+    def open(self) -> None:
+        assert not self.closed, "a closed shell was opened again"
+
     def close(self) -> None:
         self.closed = True
 

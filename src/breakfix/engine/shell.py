@@ -81,6 +81,11 @@ class ExecShell:
                 status, out, err = self._look_again(command, timeout, str(cut))
             return Completed(command, status, out, err, time.monotonic() - started)
 
+    def open(self) -> None:
+        """Open it now; see ``environments.Shell``."""
+        with self._lock:
+            self._open()
+
     def _look_again(self, command: str, timeout: float, how: str) -> tuple[int, bytes, bytes]:
         """Ask once more after the shell was lost.  A dead host is unreachable; a live one was interfered with."""
         self.close()

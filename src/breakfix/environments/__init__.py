@@ -27,6 +27,10 @@ class Shell(Protocol):
         """
         ...
 
+    def open(self) -> None:
+        """Open it now, so that the first command need not.  Raises HostUnreachable."""
+        ...
+
     def close(self) -> None:
         """End the shell.  Never raises."""
         ...

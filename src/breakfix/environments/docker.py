@@ -7,6 +7,7 @@ import ipaddress
 import json
 import tarfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -84,8 +85,9 @@ class DockerEnvironment:
     def __init__(self, api: APIClient) -> None:
         self._api = api
         self._profile: profile.Profile | None = None
-        self._code: dict[str, str] = {}
+        self._code: dict[str, Future[str]] = {}
         """What PID 1 of each container that was booted here executes, until the session is marked ready."""
+        self._aside = ThreadPoolExecutor(4)
         self._booted: dict[str, BelievedShell] = {}
         """The shell that waited for each container's boot, until somebody asks for a trusted one."""
 
@@ -343,7 +345,9 @@ class DockerEnvironment:
     def _boot_host(self, session: Session, host: str) -> None:
         container = _name(session.id, host)
         self._api.start(container)
-        self._code[container] = self._up(session, host).run(CODE).text
+        shell = self._up(session, host)
+        # It takes a while, and nobody needs it before the session is marked ready.
+        self._code[container] = self._aside.submit(lambda: shell.run(CODE).text)
 
     def _restart_host(self, session: Session, host: str) -> None:
         with unreachable(host):
@@ -418,9 +422,9 @@ class DockerEnvironment:
 
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
         """Make the volume that says so, and what code each host's PID 1 runs."""
+        code = {host: self._code.pop(_name(session.id, host)).result() for host in session.hosts}
         # From here on the candidate is in there: no shell of ours stays open beside them.
         self._close_shells(session.id)
-        code = {host: self._code[_name(session.id, host)] for host in session.hosts}
         more = {labels.BASELINE: json.dumps(baseline), labels.CODE: json.dumps(code)}
         with not_ready("marking the session ready"):
             self._api.create_volume(_name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
+
+from breakfix.errors import BreakfixError
 
 if TYPE_CHECKING:
     from testinfra.backend.base import CommandResult
@@ -23,6 +27,18 @@ class Probes:
         self._session = session
         self._shells: dict[tuple[str, str], Shell] = {}
         self._plain: dict[str, Host] = {}
+        self._opening: list[Thread] = []
+
+    def open_ahead(self, *hosts: str) -> None:
+        """Open the client's shell, and the trusted ones of ``hosts``, while somebody else does something else.
+
+        Each takes as long as a hundred commands in it.  What goes wrong here goes wrong again where it is told.
+        """
+        with suppress(BreakfixError):
+            for shell in (self.client_shell(), *(self.trusted_shell(host) for host in hosts)):
+                thread = Thread(target=_open, args=(shell,), daemon=True)
+                thread.start()
+                self._opening.append(thread)
 
     def trusted_shell(self, host: str) -> Shell:
         """Return the shell in a host that the candidate can neither trace nor feed."""
@@ -73,8 +89,15 @@ class Probes:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for thread in self._opening:
+            thread.join()
         for shell in self._shells.values():
             shell.close()
+
+
+def _open(shell: Shell) -> None:
+    with suppress(BreakfixError):
+        shell.open()
 
 
 def _connect(name: str, shell: Shell, *, trusted: bool) -> Host:

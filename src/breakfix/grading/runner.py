@@ -100,6 +100,7 @@ def _look(environment: Environment, session: Session, variant: Variant, look: Lo
         raise UsageError(f"{variant.lab.id} has no grader here", why="Only labs/ was handed out, not graders/.")
     begun = time.monotonic()
     with Probes(environment, session) as probes:
+        probes.open_ahead(*list(session.hosts)[:1])
         results, waited = _ask(grader, variant, probes, session.baseline, look)
         return _Seen(results, probes.integrity, time.monotonic() - begun - waited)
 
