@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 PULSE: Final = 0.25
 """Seconds between two looks at a check that must hold for a while."""
 
-SETTLING: Final = 5.0
-"""Seconds that services have after a restart: systemd calls most of them started before they listen."""
+SETTLING: Final = {Look.FIRST: 1.0, Look.RESTARTED: 5.0}
+"""Seconds in which what does not work yet is asked again: systemd calls most services started before they listen."""
 
 WORDS: Final = {
     "==": "",
@@ -54,7 +54,7 @@ class GradingPlugin:
         self._compared: tuple[str, str] | None = None
         self._held: list[str] = []
         self._holding: list[tuple[Check, Callable[[], object], float]] = []
-        self._settled = time.monotonic() + (SETTLING if look is Look.RESTARTED else 0.0)
+        self._settled = time.monotonic() + SETTLING[look]
 
     # -- what a grader may ask for -------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class GradingPlugin:
         return True
 
     def _ask(self, check: Callable[[], object]) -> None:
-        """Ask once; where the hosts have just been restarted, again until they had time to settle."""
+        """Ask once, and where that fails again until the hosts had time to settle."""
         while True:
             self._compared = None
             self._held = []
