@@ -88,7 +88,9 @@ def _prove(lab_id: str, seed: int, roots: tuple[Path, ...]) -> Verdict:
 
 def _line(verdict: Verdict) -> str:
     word = "proven" if verdict.proven else "NOT PROVEN"
-    return f"{verdict.lab} seed {verdict.seed} {word} in {verdict.seconds:.0f} s"
+    # Told at once: the rest may take half an hour.
+    wrong = "".join(f"; {one.proof} {one.subject}: {one.detail}" for one in verdict.findings if not one.ok)
+    return f"{verdict.lab} seed {verdict.seed} {word} in {verdict.seconds:.0f} s{wrong}"
 
 
 def print_table(verdicts: Sequence[Verdict]) -> None:
