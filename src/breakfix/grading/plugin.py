@@ -95,8 +95,10 @@ class GradingPlugin:
         if report.failed:
             self.broken.append(str(report.longrepr))
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Note every check before the first is asked, so that the total is known whatever happens."""
+        # Tracebacks of checks are read by nobody, and drawing them takes longer than everything else.
+        config.option.tbstyle = "no"
         checks = [(item.name, declared(getattr(item, "obj", None))) for item in items]
         self.broken += [f"{name} is a test without @check" for name, found in checks if found is None]
         self.collected = tuple(found for _, found in checks if found is not None)
@@ -259,7 +261,9 @@ def _shown(value: object) -> str:
 
 def options(folder: str) -> list[str]:
     """Return pytest's arguments: nothing from the user's or a candidate's configuration, no cache, no output."""
-    quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:logging", "-p", "no:faulthandler"]
+    # The two that look for what was left behind collect all garbage for it, which takes as long as a grade.
+    without = ("terminal", "cacheprovider", "logging", "faulthandler", "unraisableexception", "threadexception")
+    quiet = [f"-pno:{name}" for name in without]
     apart = ["--noconftest", "-c", "/dev/null", f"--rootdir={folder}", "--import-mode=importlib"]
     return [
         *quiet,
