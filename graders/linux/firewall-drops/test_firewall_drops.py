@@ -7,6 +7,18 @@ from breakfix.grading import check
 BLOCKED = ("192.0.2.0/24", "198.51.100.23", "203.0.113.64/27")
 REDIS = 6379
 
+COPIES = 5
+"""Datagrams that are sent to each port, so that a stray one of somebody else doesn't count as an open port."""
+
+SEND = """\
+import socket, sys
+address, source, copies, *ports = sys.argv[1:]
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+    udp.bind(("", int(source)))
+    for port in ports * int(copies):
+        udp.sendto(b"x", (address, int(port)))
+"""
+
 
 def get(prober, lab, port, path):
     """Return status and body of a request from one machine to the shop."""
@@ -33,6 +45,27 @@ def strangers(lab):
     """Two ports that nobody has: one as services have them, one as the kernel gives them to outgoing connections."""
     number = int(lab.token("port", 6), 16)
     return [2100 + number % 800, 41000 + number % 9000]
+
+
+def unheard(shop):
+    """Return how many datagrams the firewall of the shop let through to ports where nobody listens."""
+    names, values = (line.split() for line in shop.check_output("grep ^Udp: /proc/net/snmp").splitlines())
+    return int(values[names.index("NoPorts")])
+
+
+def let_in_by_udp(client, shop, lab, ports, source):
+    """Return how many of these ports a customer's UDP reaches, as the kernel of the shop counts it.
+
+    A reject sends the same answer as a port where nobody listens, so the answer alone would not tell.
+    """
+    before = unheard(shop)
+    ports = [str(port) for port in ports]
+    places = " ".join(["%s"] * (len(ports) + 4))
+    address = lab.hosts["shop"].address
+    client.check_output(f"python3 -c {places}", SEND, address, str(source), str(COPIES), *ports)
+    # The packets pass in microseconds; a busy machine gets a moment.
+    shop.run("usleep 200000")
+    return (unheard(shop) - before) // COPIES
 
 
 @contextmanager
@@ -85,7 +118,7 @@ def test_ping_is_answered(client, lab):
 
 @check(points=30, skill="sec.segmentation", needs="test_customers_get_in")
 def test_nobody_else_gets_in(client, hosts, lab):
-    """Every other port is closed to others, whatever the source port"""
+    """Every other port is closed to others, over TCP and UDP, whatever the source port"""
     shop, mon, unused = hosts["shop"], hosts["mon"], strangers(lab)
     with listeners(shop, unused):
         assert let_in(client, lab, [80, REDIS, lab.metrics, *unused], FROM_CLIENT) == [], "ports that let a customer in"
@@ -94,6 +127,9 @@ def test_nobody_else_gets_in(client, hosts, lab):
         assert let_in(mon, lab, [80, REDIS, *unused]) == [], "ports that let mon in"
         local = [port for port in unused if shop.run(f"nc -w 2 127.0.0.1 {port} -e true </dev/null").rc != 0]
         assert local == [], "ports that shop itself can't reach over 127.0.0.1"
+    for source, how in ((0, "any port"), (53, "port 53"), (lab.feed, f"port {lab.feed}")):
+        seen = let_in_by_udp(client, shop, lab, [53, 123, 161, 514, *unused], source)
+        assert seen == 0, f"UDP ports that let a customer in who comes from {how}"
 
 
 @check(points=15, skill="sec.segmentation", needs="test_customers_get_in")

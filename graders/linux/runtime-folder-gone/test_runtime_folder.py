@@ -14,6 +14,10 @@ NURSES = (
 )
 
 
+NEW_BOOT = 60
+"""Seconds in which the look that follows a restart is made."""
+
+
 def consignments(lab):
     """What was there from the beginning."""
     return [f"{n} {lab.token('consignment', 16)}" for n in range(1, 121)]
@@ -40,10 +44,18 @@ def ask_socket(host, lab, user):
     return host.run(command, uid, uid, socket, f"http://localhost/{lab.service}").stdout
 
 
+def booted(host):
+    """When this boot began, in seconds."""
+    return int(host.check_output("systemctl show -p UserspaceTimestamp --timestamp=unix --value").removeprefix("@"))
+
+
 @baseline
 def before(host):
-    """What could nurse a service, before anything was broken."""
-    return {"nurses": host.run(NURSES).stdout.splitlines()}
+    """This boot, and what could nurse a service, before anything was broken."""
+    return {
+        "booted": booted(host),
+        "nurses": host.run(NURSES).stdout.splitlines(),
+    }
 
 
 @check(points=40, skill="linux.services", stable_for=2)
@@ -80,10 +92,16 @@ def test_users_are_their_own(host, lab):
 
 
 @check(points=10, skill="linux.services", needs="test_site_answers")
-def test_nothing_nurses_it(host, baseline):
-    """No cron job, timer or rc.local was added or changed to make it work"""
+def test_nothing_nurses_it(host, lab, baseline):
+    """It starts at the first try at boot, with no new or changed cron job, timer or rc.local"""
     changed = sorted(set(host.run(NURSES).stdout.splitlines()) - set(baseline["nurses"]))
     assert [line.split()[-1] for line in changed] == [], "cron jobs, timers and rc.local that are new or changed"
+    began = booted(host)
+    # Only in the look that follows a restart has nobody but the boot started anything.
+    if began == baseline["booted"] or int(host.check_output("date +%s")) - began > NEW_BOOT:
+        return
+    said = host.check_output("journalctl -q -o cat -u %s --since %s", lab.service, f"@{began}")
+    assert said.count("Failed with result") == 0, "starts of the service that failed since the boot"
 
 
 @check(points=10, skill="linux.services", needs="test_site_answers")

@@ -1,7 +1,11 @@
 """Do those who should get in, and nobody else?  Asked with real logins; the keys never leave the client."""
 
+import ipaddress
+import itertools
 import re
+import secrets
 import time
+from fnmatch import fnmatchcase
 
 from breakfix.grading import baseline, check
 
@@ -38,6 +42,127 @@ def logged_in(client, lab, user):
     while (heard := attempt(client, lab, user, [user])) != user and time.monotonic() < deadline:
         time.sleep(0.1)
     return heard
+
+
+def conditions(host):
+    """Return the words of all Match lines, in the files that sshd reads: read by us, not by the host's tools."""
+    todo, words = ["/etc/ssh/sshd_config"], []
+    for _ in range(50):
+        if not todo:
+            break
+        path = todo.pop()
+        path = path if path.startswith("/") else f"/etc/ssh/{path}"
+        # Include takes patterns, so those stay patterns for the shell.
+        quoted = re.sub(r"[^\w./*?\[\]-]", lambda found: "\\" + found[0], path)
+        for line in host.run(f"cat {quoted} 2>/dev/null").stdout.splitlines():
+            key, *rest = re.split(r"[\s=\"']+", line.strip(" \t\"'"))
+            if key.lower() == "include":
+                todo += filter(None, rest)
+            elif key.lower() == "match":
+                words += [word.lstrip("!") for word in ",".join(rest).split(",")]
+    return sorted(set(filter(None, words)))
+
+
+def an_address(word):
+    """Return an address that a word of a Match line is true of, or nothing where it is no address."""
+    stars = 4 - len(word.split("."))
+    whole = word.replace("*", ".".join(["1"] * (stars + 1)), 1) if stars >= 0 and word != "*" else word
+    try:
+        network = ipaddress.ip_network(whole.replace("*", "1").replace("?", "1"), strict=False)
+    except ValueError:
+        return None
+    return str(network[1] if network.num_addresses > 1 else network[0])
+
+
+def accounts(host):
+    """Return each account's groups, by name."""
+    lines = [line.split(":") for line in host.check_output("cat /etc/passwd").splitlines()]
+    groups = [line.split(":") for line in host.check_output("cat /etc/group").splitlines()]
+    return {
+        user[0]: {group[0] for group in groups if len(group) > 3 and (group[2] == user[3] or user[0] in group[3].split(","))}
+        for user in lines
+        if len(user) > 3
+    }  # fmt: skip
+
+
+def named_in_conditions(host):
+    """Return the accounts that a Match line names, by themselves or by a group of theirs."""
+    words = conditions(host)
+    return sorted(
+        user
+        for user, groups in accounts(host).items()
+        if any(word != "*" and fnmatchcase(name, word) for word in words for name in (user, *groups))
+    )[:20]
+
+
+def connections(host, lab):
+    """Return what to ask sshd about: who comes from where, with something that each Match line is true of."""
+    words = conditions(host)
+    gate = lab.hosts["gate"].address
+    # Strangers are drawn anew, so that no exception is made for them alone.
+    one, two, three = (secrets.randbelow(200) + 20 for _ in range(3))
+    outside = f"{one}.{two}.{three}.7"
+    who = sorted({*users(lab), f"u{secrets.token_hex(4)}", *named_in_conditions(host)})
+    named = [address for word in words if (address := an_address(word))]
+    plain_words = [word.replace("*", "x").replace("?", "x") for word in words if not an_address(word)]
+    sources = ["127.0.0.1", f"10.{one}.{two}.{three}", outside, f"2001:db8:{one}:{two}::7", *named]
+    ports = sorted({str(lab.port), *(word for word in words if word.isdecimal())})
+    seen = [
+        *((source, source, gate, port) for source in sources for port in ports),
+        *((outside, word, gate, ports[0]) for word in plain_words),
+        *((outside, outside, address, ports[0]) for address in ("127.0.0.1", *named)),
+    ]
+    return [
+        f"user={user},host={name},addr={source},laddr={local},lport={port}"
+        for user, (source, name, local, port) in itertools.product(who, dict.fromkeys(seen))
+    ]
+
+
+def in_force(plain, asked):
+    """Return the settings that sshd would use for each connection."""
+    keys = "passwordauthentication|kbdinteractiveauthentication|authenticationmethods|permitrootlogin|allowgroups|allowusers"
+    said = plain(
+        f"printf '%%s\\n' %s | while read -r c; do echo \"@ $c\"; {SSHD} -T -C \"$c\" 2>/dev/null; done | grep -E '^(@|{keys}) '",
+        "\n".join(asked),
+        timeout=60,
+    ).stdout
+    found = {connection: {} for connection in asked}
+    for block in said.split("@ ")[1:]:
+        connection, *lines = block.splitlines()
+        found[connection] = settings = {}
+        for line in lines:
+            key, _, value = line.partition(" ")
+            settings[key] = [*settings.get(key, []), *value.split()]
+    return found
+
+
+def takes_a_password(settings):
+    """Say whether a password alone opens, or is asked for first: what the client is offered as a way in."""
+    on = {
+        method
+        for method, key in (("password", "passwordauthentication"), ("keyboard-interactive", "kbdinteractiveauthentication"))
+        if settings.get(key) != ["no"]
+    }  # fmt: skip
+    lists = settings.get("authenticationmethods", ["any"])
+    return bool(on) and (lists == ["any"] or any(way.split(",")[0].split(":")[0] in on for way in lists))
+
+
+def lets_root_in(settings, groups):
+    """Say whether root is not refused for being root, nor for not being on a list."""
+
+    def on_list(key, names):
+        return key not in settings or any(fnmatchcase(name, word) for word in settings[key] for name in names)
+
+    return (
+        settings.get("permitrootlogin") != ["no"] and on_list("allowgroups", groups) and on_list("allowusers", ["root"])
+    )
+
+
+def assert_sshd_speaks_for_itself(host, baseline):
+    """What sshd makes of its files only sshd can say; so it must be Debian's, started without a setting of its own."""
+    assert host.check_output("sha256sum %s", SSHD) == baseline["sshd"], "sshd itself"
+    started = [line for line in host.run("ps -C sshd -o args=").stdout.splitlines() if re.search(r"\s-[of]", line)]
+    assert started == [], "sshd started with settings that are not in its files"
 
 
 def host_keys(client, lab):
@@ -101,22 +226,34 @@ def test_the_one_who_left_stays_out(client, lab):
 
 
 @check(points=10, skill="linux.services", needs="test_deploy_gets_in")
-def test_no_passwords(client, lab):
-    """Nobody is offered a password"""
+def test_no_passwords(client, host, plain, lab, baseline):
+    """Nobody is offered a password, wherever they come from"""
     offered = {}
-    for user in users(lab):
+    tried = sorted({*users(lab), *named_in_conditions(host)})
+    for user in tried:
         heard = attempt(client, lab, user, [user], "-o PreferredAuthentications=none")
         named = re.search(r"Permission denied \((.*)\)", heard)
         offered[user] = named[1] if named else heard
-    assert offered == dict.fromkeys(users(lab), "publickey"), "ways to log in that are offered to each user"
+    assert offered == dict.fromkeys(tried, "publickey"), "ways to log in that are offered to each user"
+    # The client has one address; what is offered to others, sshd says.
+    assert_sshd_speaks_for_itself(host, baseline)
+    asked = connections(host, lab)
+    assert len(asked) <= 400, f"sshd should tell apart fewer connections than can be asked for (seen: {len(asked)})"
+    taken = [connection for connection, settings in in_force(plain, asked).items() if takes_a_password(settings)]
+    assert taken[:5] == [], "connections from elsewhere for which sshd takes a password"
 
 
 @check(points=10, skill="linux.services", needs="test_deploy_gets_in")
-def test_root_stays_out(client, lab):
-    """Root can't log in over SSH"""
+def test_root_stays_out(client, host, plain, lab, baseline):
+    """Root can't log in over SSH, wherever it comes from"""
     heard = attempt(client, lab, "root", ["root", lab.deploy, lab.oncall])
     assert heard != "root", "what is heard when root logs in with a key"
     assert "Permission denied" in heard, f"sshd should refuse root (heard: {heard})"
+    assert_sshd_speaks_for_itself(host, baseline)
+    asked = [connection for connection in connections(host, lab) if connection.startswith("user=root,")][:400]
+    groups = accounts(host).get("root", set())
+    opened = [connection for connection, settings in in_force(plain, asked).items() if lets_root_in(settings, groups)]
+    assert opened[:5] == [], "connections from elsewhere for which sshd lets root in"
 
 
 @check(points=5, skill="linux.services", needs="test_deploy_gets_in")
@@ -133,10 +270,7 @@ def test_only_deploy_writes_its_keys(host, plain, lab, baseline):
     places = f"{home} {home}/.ssh {home}/.ssh/authorized_keys"
     loose = host.run(f"find {places} -maxdepth 0 \\( -perm /0022 -o {ours} \\) 2>/dev/null").stdout.split()
     assert loose == [], "places that others may write"
-    # What sshd makes of its files only sshd can say; so it must be Debian's, started without a setting of its own.
-    assert host.check_output("sha256sum %s", SSHD) == baseline["sshd"], "sshd itself"
-    started = [line for line in host.run("ps -C sshd -o args=").stdout.splitlines() if re.search(r"\s-[of]", line)]
-    assert started == [], "sshd started with settings that are not in its files"
+    assert_sshd_speaks_for_itself(host, baseline)
     who = f"user={lab.deploy},host=client,addr={lab.hosts['gate'].address}"
     modes = re.findall(r"^strictmodes (.*)$", plain(f"{SSHD} -T -C %s", who).stdout, re.MULTILINE)
     assert modes == ["yes"], "StrictModes, as sshd reads it"

@@ -141,7 +141,7 @@ def test_admin_keeps_sudo(host, plain, lab, baseline):
     assert done == ["asked"], f"how the administrator got a command run as root ({said.strip()[:200]})"
 
 
-@check(points=15, skill="sec.iam", needs="test_release_goes_out")
+@check(points=10, skill="sec.iam", needs="test_release_goes_out")
 def test_only_a_restart_of_this_unit(host, plain, lab, baseline):
     """The deploy user gets nothing from systemctl but a restart of this unit"""
     evil = f"{secrets.token_hex(6)}.service"
@@ -164,6 +164,51 @@ def test_only_a_restart_of_this_unit(host, plain, lab, baseline):
     assert now == was, (
         f"process of {units[0]} and last start of {units[1]}, after other words to systemctl than the one"
     )
+
+
+def somebody_else(host, lab, user):
+    """Return everybody but root and the user, and groups that are worth something, as sudo takes them."""
+    worth = {"adm", "disk", "nogroup", "shadow", "sudo", "users", lab.group, lab.service, lab.admin}
+    people = [line.split(":") for line in host.check_output("cat /etc/passwd").splitlines()]
+    groups = [line.split(":") for line in host.check_output("cat /etc/group").splitlines()]
+    own = next(person[3] for person in people if person[0] == user)
+    return [f"-u {p[0]}" for p in people if len(p) > 3 and p[2] != "0" and p[0] != user] + [
+        f"-g {g[0]}" for g in groups if g[0] in worth and len(g) > 3 and g[2] != own and user not in g[3].split(",")
+    ]
+
+
+@check(points=5, skill="sec.iam", needs=("test_release_goes_out", "test_backup_runs"))
+def test_as_root_and_nobody_else(host, plain, lab):
+    """The four commands can be run as root, and as nobody else"""
+    promised = {
+        lab.deploy: (
+            f"/usr/bin/systemctl restart {lab.service}",
+            f"{release(lab)} {put_in_place(host, lab)}",
+            f"/usr/bin/cat {log(lab)}",
+        ),
+        lab.backup_user: (f"/usr/local/sbin/{lab.service}-backup",),
+    }
+    # A command that fails for others leaves no trace; that it ran at all is heard from itself.
+    others = (lab.service, lab.backup_user, lab.admin, "nobody", "www-data")
+    tried = ask(
+        plain, lab.deploy, f"for who in {' '.join(others)}; do sudo -n -u $who cat {log(lab)} 2>&1; done", timeout=30
+    ).stdout
+    heard = [line for line in tried.splitlines() if line.startswith("cat: ") or lab.token("log", 12) in line]
+    assert heard[:3] == [], f"what cat said when {lab.deploy} ran it as somebody else"
+    # Root asks for them, so that rules which want a password show up as well.
+    allowed = []
+    for user, commands in promised.items():
+        ways = "\n".join(["-u root", *somebody_else(host, lab, user)])
+        for command in commands:
+            said = plain(
+                "printf '%%s\\n' %s | while read -r as who; do "
+                f'sudo -l -U {user} $as "$who" {command} >/dev/null 2>&1 </dev/null && echo "$as $who"; done',
+                ways,
+                timeout=30,
+            )
+            allowed += [f"{user}: sudo {who} {command}" for who in said.stdout.splitlines()]
+    wanted = [f"{user}: sudo -u root {command}" for user, commands in promised.items() for command in commands]
+    assert allowed == wanted, "as whom sudo allows the four commands"
 
 
 @check(points=10, skill="sec.iam", needs="test_log_can_be_read")

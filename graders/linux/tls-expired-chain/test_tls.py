@@ -1,5 +1,7 @@
 """Do strict clients connect again, and is neither the neighbour nor a key the worse for it?"""
 
+import re
+import shlex
 import time
 
 from breakfix.grading import baseline, check
@@ -7,6 +9,8 @@ from breakfix.grading import baseline, check
 ROOT = "/tmp/root.pem"
 ISSUING = "/tmp/issuing.pem"
 KEPT = "/etc/ssl/company-root.pem"
+# A number that no account has.
+NOBODYS = "64999"
 
 
 def main_name(lab):
@@ -46,6 +50,34 @@ def judged(client, certificate, days):
     )
 
 
+def groups(host):
+    """Return every group: its name, its number, and who was put into it."""
+    lines = [line.split(":") for line in host.check_output("cat /etc/group").splitlines()]
+    return [(line[0], line[2], line[3].split(",")) for line in lines if len(line) > 3]
+
+
+def members(host, group):
+    return next((inside for name, _, inside in groups(host) if name == group), [])
+
+
+def accounts(host, baseline):
+    """Return every user but root as uid, gid and groups, and for each group somebody who is in no other."""
+    lines = [line.split(":") for line in host.check_output("cat /etc/passwd").splitlines()]
+    # Debian's own service is in the group that keys are given to.
+    shipped = baseline["ssl_cert"]
+    every = groups(host)
+    found = [
+        (
+            name, uid, gid,
+            [g for group, g, inside in every if name in inside and not (group == "ssl-cert" and name in shipped)],
+        )
+        for name, _, uid, gid, *_ in (line for line in lines if len(line) > 3)
+        if uid.isdecimal() and int(uid) != 0
+    ]  # fmt: skip
+    found += [(f"group {name}", NOBODYS, gid, []) for name, gid, _ in every if gid != "0" and name != "ssl-cert"]
+    return [(name, uid, gid, ",".join([gid, *more])) for name, uid, gid, more in found if gid.isdecimal()]
+
+
 @baseline
 def authority(client, host, lab):
     """The company's certificates, which no candidate can have changed yet, and the neighbour's."""
@@ -55,6 +87,7 @@ def authority(client, host, lab):
         "root": host.check_output("cat %s", KEPT) + "\n",
         "issuing": host.check_output("cat /srv/renewals/*/issuing-*.crt") + "\n",
         "neighbour": neighbour,
+        "ssl_cert": members(host, "ssl-cert"),
     }
 
 
@@ -97,7 +130,7 @@ def test_neighbour_is_unharmed(client, lab, baseline):
 
 
 @check(points=10, skill="linux.networking", needs="test_strict_clients_connect")
-def test_keys_are_roots_alone(host):
+def test_keys_are_roots_alone(host, baseline):
     """No private key can be read by a user other than root"""
     where = "/etc /home /opt /root /run /srv /tmp /usr/local /var -path /var/lib/dpkg -prune -o"
     keys = "-type f -size -16k -exec grep -l -e '-----BEGIN .*PRIVATE KEY-----' {} +"
@@ -106,6 +139,24 @@ def test_keys_are_roots_alone(host):
     owned = host.run(f"find {where} ! -user root {keys}").stdout.split()
     lent = host.run(f"find {where} -perm /0060 ! -group root ! -group ssl-cert {keys}").stdout.split()
     assert sorted({*open_to_all, *owned, *lent}) == [], "private keys that others can read"
+    # The mode bits are not all: an access list opens a file, or the way to it, to one user or group.
+    every = host.run(f"find {where} {keys}", timeout=30).stdout.splitlines()
+    assert every != [], "private keys on the host"
+    names = " ".join(shlex.quote(key) for key in every)
+    trusted = {"user:0", "group:0", *(f"group:{gid}" for name, gid, _ in groups(host) if name == "ssl-cert")}
+    given = []
+    for part in host.run(f"getfacl -nspe {names} 2>/dev/null").stdout.split("# file: ")[1:]:
+        entries = re.findall(r"^((?:user|group):\d+):.*#effective:r", part, re.MULTILINE)
+        given += [f"{part.splitlines()[0]} ({entry})" for entry in entries if entry not in trusted]
+    assert given == [], "private keys that an access list opens"
+    look = shlex.quote('for key; do [ ! -r "$key" ] || echo "$key"; done')
+    asked = "\n".join(
+        f"setpriv --reuid={uid} --regid={gid} --groups={more} sh -c {look} {shlex.quote(name)} {names}"
+        " | while read -r key; do echo "
+        f'{shlex.quote(name)} reads "$key"; done'
+        for name, uid, gid, more in accounts(host, baseline)
+    )
+    assert host.run(asked, timeout=60).stdout.splitlines()[:5] == [], "who can read a private key"
 
 
 @check(points=10, skill="linux.networking", needs="test_strict_clients_connect")
