@@ -131,6 +131,8 @@ def test_the_page_speaks_of_every_lab_of_ours_as_it_stands() -> None:
     ours = catalog.load((catalog.Root(PROJECT / "labs", PROJECT / "graders"),)).labs
     assert ours
     assert {lab: files for lab, (files, _) in written.items()} == {lab.id: status.digest(lab) for lab in ours.values()}
+    # Every lab is proven on every seed with the files that are here, or it does not land.
+    assert {lab: seeds for lab, (_, seeds) in written.items()} == {lab.id: set(lab.seeds) for lab in ours.values()}
 
 
 def test_the_table_counts_what_came_out_as_it_must(capsys: pytest.CaptureFixture[str]) -> None:
