@@ -77,7 +77,7 @@ def _make(environment: Environment, lab: Lab, seed: int, session_id: str, tell: 
     tell("booting")
     environment.boot(session)
     with Probes(environment, session) as probes:
-        probes.open_ahead()
+        probes.open_ahead(*({CLIENT} & {where for where, _ in symptoms(lab)}))
         tell("making the world")
         _run_setup(probes, variant, "prepare.sh")
         baseline = record_baseline(variant, probes)

@@ -192,6 +192,7 @@ def test_honest_reloads_and_executing_again_are_no_attack(stage: Stage, fresh: S
 CODE = {
     "a preloaded library": "cp {library} /usr/lib/nothing.so; echo /usr/lib/nothing.so >/etc/ld.so.preload",
     "a replaced library": "cat {library} /dev/null >/opt/copy; echo x >>/opt/copy; mv /opt/copy {library}",
+    "a touched library": "touch {library}; chmod g+r {library}",
     "a replaced systemd": "cp -a /lib/systemd/systemd /opt/systemd; printf x >>/opt/systemd;"
     " mv /opt/systemd /lib/systemd/systemd",
 }
@@ -211,12 +212,13 @@ def test_other_code_as_pid_1_is_not_believed(stage: Stage, fresh: Session, attac
         assert made.passed, told(made)
 
 
-def test_code_that_is_written_into_pid_1_is_noticed(stage: Stage, fresh: Session) -> None:
+@pytest.mark.parametrize("where", ["libapparmor", "[vdso]"])
+def test_code_that_is_written_into_pid_1_is_noticed(stage: Stage, fresh: Session, where: str) -> None:
     # /proc/1/mem is open to the candidate, who has every right that PID 1 has: one byte of padding is enough.
     poke = (
         "import re\n"
         "for line in open('/proc/1/maps'):\n"
-        "    if ' r-xp ' in line and 'libapparmor' in line:\n"
+        f"    if ' r-xp ' in line and '{where}' in line:\n"
         "        start, end = (int(x, 16) for x in line.split()[0].split('-'))\n"
         "with open('/proc/1/mem', 'r+b', 0) as memory:\n"
         "    memory.seek(end - 16); before = memory.read(16)\n"

@@ -249,7 +249,7 @@ def test_it(lab, host, hosts, client, plain, baseline):
 def test_every_shell_is_opened_once_and_closed(grader: Grader) -> None:
     text = "".join(f"@check(points=5, {SKILL})\ndef test_{n}(host):\n    host.run('id')\n" for n in range(3))
     grader(text)
-    assert [one.where for one in grader.environment.shells] == ["client", "trusted:web", "trusted:db"]
+    assert [one.where for one in grader.environment.shells] == ["trusted:web", "trusted:db"]
     assert all(one.closed for one in grader.environment.shells)
 
 

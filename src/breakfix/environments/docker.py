@@ -20,7 +20,7 @@ from breakfix import images
 from breakfix.engine import labels, profile, terminal
 from breakfix.engine.client import connect as connect_engine
 from breakfix.engine.client import not_ready, reason, unreachable
-from breakfix.engine.manager import CODE, BelievedShell
+from breakfix.engine.manager import AT_START, BelievedShell
 from breakfix.engine.shell import ExecShell, Seat
 from breakfix.environments import Capability
 from breakfix.errors import CommandTimedOut, HostUnreachable, NotReady, StartFailed
@@ -347,7 +347,7 @@ class DockerEnvironment:
         self._api.start(container)
         shell = self._up(session, host)
         # It takes a while, and nobody needs it before the session is marked ready.
-        self._code[container] = self._aside.submit(lambda: shell.run(CODE).text)
+        self._code[container] = self._aside.submit(lambda: shell.run(AT_START).text)
 
     def _restart_host(self, session: Session, host: str) -> None:
         with unreachable(host):

@@ -262,7 +262,8 @@ def _shown(value: object) -> str:
 def options(folder: str) -> list[str]:
     """Return pytest's arguments: nothing from the user's or a candidate's configuration, no cache, no output."""
     # The two that look for what was left behind collect all garbage for it, which takes as long as a grade.
-    without = ("terminal", "cacheprovider", "logging", "faulthandler", "unraisableexception", "threadexception")
+    garbage = ("unraisableexception", "threadexception")
+    without = ("terminal", "cacheprovider", "logging", "faulthandler", "debugging", *garbage)
     quiet = [f"-pno:{name}" for name in without]
     apart = ["--noconftest", "-c", "/dev/null", f"--rootdir={folder}", "--import-mode=importlib"]
     return [

@@ -29,13 +29,14 @@ class Probes:
         self._plain: dict[str, Host] = {}
         self._opening: list[Thread] = []
 
-    def open_ahead(self, *hosts: str) -> None:
-        """Open the client's shell, and the trusted ones of ``hosts``, while somebody else does something else.
+    def open_ahead(self, *places: str) -> None:
+        """Open the client's shell or the trusted ones of hosts, by name, while somebody else does something else.
 
         Each takes as long as a hundred commands in it.  What goes wrong here goes wrong again where it is told.
         """
         with suppress(BreakfixError):
-            for shell in (self.client_shell(), *(self.trusted_shell(host) for host in hosts)):
+            for place in places:
+                shell = self.client_shell() if place == CLIENT else self.trusted_shell(place)
                 thread = Thread(target=_open, args=(shell,), daemon=True)
                 thread.start()
                 self._opening.append(thread)

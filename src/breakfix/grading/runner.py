@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from breakfix.errors import CannotGrade, GraderFailed, UsageError
-from breakfix.grading.probes import Probes
+from breakfix.grading.probes import CLIENT, Probes
 from breakfix.model import Grade, Look, Outcome, Result
 from breakfix.variants import draw
 
@@ -100,9 +101,15 @@ def _look(environment: Environment, session: Session, variant: Variant, look: Lo
         raise UsageError(f"{variant.lab.id} has no grader here", why="Only labs/ was handed out, not graders/.")
     begun = time.monotonic()
     with Probes(environment, session) as probes:
-        probes.open_ahead(*list(session.hosts)[:1])
+        probes.open_ahead(*_mentioned(grader, (next(iter(session.hosts)), CLIENT)))
         results, waited = _ask(grader, variant, probes, session.baseline, look)
         return _Seen(results, probes.integrity, time.monotonic() - begun - waited)
+
+
+def _mentioned(grader: Path, places: tuple[str, str]) -> list[str]:
+    """Return which of the first host and the client a grader asks, as far as its words tell."""
+    text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in grader.glob("test_*.py"))
+    return [place for place, word in zip(places, (r"\bhosts?\b", r"\bclient\b"), strict=True) if re.search(word, text)]
 
 
 def _ask(
