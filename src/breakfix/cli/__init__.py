@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ INTERRUPTED = 130
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    # What is imported is never garbage; looking for it again and again takes a tenth of the time of a `list`.
+    gc.set_threshold(100_000, 50, 50)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
