@@ -43,6 +43,8 @@ NETWORKS: Final = ipaddress.ip_network("198.19.0.0/16")
 """Where sessions' networks are: set aside for tests between networks (RFC 2544), so that no real one is hidden."""
 PREFIX: Final = 28
 MANY_INOTIFY_INSTANCES: Final = 512
+HELPER_PIDS: Final = 128
+"""For a short-lived container: the engine's own threads count too while they set it up, and died under 16 once."""
 
 # Docker's defaults, less MKNOD (no lab needs a device) and NET_RAW (frames of one's own making; ping does without).
 CAPABILITIES: Final = (
@@ -386,7 +388,7 @@ class DockerEnvironment:
             f'{ip} -6 addr flush dev {bridge} && [ -z "$({ip} -6 addr show dev {bridge})" ]'
         )
         config = self._api.create_host_config(
-            network_mode="host", cap_drop=["ALL"], cap_add=["NET_ADMIN"], pids_limit=32, mem_limit="64m"
+            network_mode="host", cap_drop=["ALL"], cap_add=["NET_ADMIN"], pids_limit=HELPER_PIDS, mem_limit="64m"
         )
         box = self._api.create_container(
             images.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
@@ -547,7 +549,7 @@ class DockerEnvironment:
         # DAC_OVERRIDE: the top of each hierarchy is closed to writing, for its owner too.
         config = self._api.create_host_config(
             binds=[f"{profile.CGROUPS}:/groups"], network_mode="none", cap_drop=["ALL"], cap_add=["DAC_OVERRIDE"],
-            pids_limit=16, mem_limit="64m",
+            pids_limit=HELPER_PIDS, mem_limit="64m",
         )  # fmt: skip
         with not_ready("removing control groups"):
             box = self._api.create_container(
