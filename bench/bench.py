@@ -183,39 +183,43 @@ def command_figures() -> Iterator[Figure]:
 
 
 def many_figures() -> Iterator[Figure]:
-    """Run many sessions side by side, mend every other one, and grade them all."""
+    """Run many sessions of all labs with one host side by side, mend every other one, and grade them all."""
     environment = environments.load("docker")
-    lab = catalog.load(catalog.roots()).find("linux/disk-full-deleted-log")
-    environment.prepare(lab, quiet)
-    solution = proving.attempts(lab, "solutions")[0]
-    running: list[Session] = []
+    labs = [lab for lab in linux_labs() if len(lab.hosts) == 1]
+    for lab in labs:
+        environment.prepare(lab, quiet)
+    running: dict[int, Session] = {}
 
     def start(number: int) -> None:
-        running.append(sessions.start(environment, lab, lab.seeds[number % len(lab.seeds)], quiet).session)
+        lab = labs[number % len(labs)]
+        running[number] = sessions.start(environment, lab, lab.seeds[number % len(lab.seeds)], quiet).session
 
     def right(number: int) -> bool:
-        session = running[number]
+        session, lab = running[number], labs[number % len(labs)]
         if number % 2:
-            proving.perform(environment, session, lab, solution)
+            proving.perform(environment, session, lab, proving.attempts(lab, "solutions")[0])
         made = grade(environment, session, lab, quiet, restart=False)
-        return made.gradable and made.earned == (100 if number % 2 else 0)
+        good = made.gradable and made.earned == (100 if number % 2 else 0)
+        if not good:
+            print(f"  {lab.id} seed {session.seed}: {made.earned} of {made.total}", file=sys.stderr)
+        return good
 
     try:
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             took = timed(lambda: list(pool.map(start, range(SIDE_BY_SIDE))))
-        memory = sorted(memory_of(session) for session in running)
+        memory = sorted(memory_of(session) for session in running.values())
         # pytest is not made for threads, so these take turns.
         good = sum(right(number) for number in range(SIDE_BY_SIDE))
     finally:
-        environment.stop(tuple(session.id for session in running))
+        environment.stop(tuple(session.id for session in running.values()))
     yield Figure(f"{SIDE_BY_SIDE} sessions side by side, started", f"{took:.0f} s", "", "within 60 s", took < 60)
     yield Figure("each graded rightly", f"{good} of {SIDE_BY_SIDE}", "", "all", good == SIDE_BY_SIDE)
-    p50 = statistics.median(memory)
+    small = sum(one < 40 for one in memory)
     yield Figure(
         "memory of a session (host and client), p50",
-        f"{p50:.0f} MB",
-        f"largest {memory[-1]:.0f} MB",
-        "under 40 MB",
+        f"{statistics.median(memory):.0f} MB",
+        f"{small} of {len(memory)} under 40 MB, largest {memory[-1]:.0f} MB",
+        "each under 40 MB",
         memory[-1] < 40,
     )
 
