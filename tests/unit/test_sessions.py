@@ -57,13 +57,13 @@ def test_a_start_goes_in_order(environment: FakeEnvironment, lab: Lab) -> None:
     environment.answer = lambda _where, command: (0, "three" if command == "baseline?" else "", "")
     told: list[str] = []
     started = sessions.start(environment, lab, 2, told.append, "toy-1")
-    assert asked(environment) == [
-        ("plain:web", "# web/prepare.sh"),
-        ("plain:db", "# db/prepare.sh"),
+    # What several hosts do at once comes in any order.
+    done = asked(environment)
+    assert [set(done[:2]), *done[2:4], set(done[4:])] == [
+        {("plain:web", "# web/prepare.sh"), ("plain:db", "# db/prepare.sh")},
         ("client", "baseline?"),
         ("plain:web", "# web/break.sh"),
-        ("client", "# symptom.sh"),
-        ("trusted:db", "# db/symptom.sh"),
+        {("client", "# symptom.sh"), ("trusted:db", "# db/symptom.sh")},
     ]
     opened = {"plain", "trusted", "client"}
     assert [call for call in environment.calls if call not in opened] == [
