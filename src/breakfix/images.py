@@ -1,6 +1,7 @@
 """Builds and caches the images of ``docker/``, with or without a registry.
 
 An image's tag is the digest of what it is made from, so that a changed recipe is built and an unchanged one never is.
+What an image is built from is only looked for when the image itself is missing.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from breakfix import finishing, parts, recipes
 from breakfix.catalog import bundle
 from breakfix.engine.client import connect, not_ready, reason
-from breakfix.errors import ImageBuildFailed
+from breakfix.errors import ImageBuildFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 UPSTREAM = "debian:bookworm-slim"
 """What ``base`` is where a registry answers."""
-REPOSITORY = "breakfix"
 NAMES = ("base", "toolbox", "host")
+"""What every lab needs.  The others are built when a lab asks for them."""
 LABEL = "breakfix.image"
 
 
@@ -47,13 +48,7 @@ class Image:
 
 def tag(name: str) -> str:
     """Return the tag that ``name`` has with today's recipe."""
-    digest = sha256()
-    for recipe in ("base", name):
-        folder = bundle() / "docker" / recipe
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                digest.update(f"{recipe}/{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
-    return f"{REPOSITORY}/{name}:{digest.hexdigest()[:12]}"
+    return recipes.tag(name)
 
 
 def toolbox_volume() -> str:
@@ -69,16 +64,27 @@ def is_built(name: str) -> bool:
 def ensure(names: tuple[str, ...], tell: Tell, *, rebuild: bool = False) -> tuple[Image, ...]:
     """Build what is missing of ``names`` and of what they stand on.  Raises ImageBuildFailed, NotReady."""
     api = connect()
-    wanted = tuple(name for name in NAMES if name in {*names, "base"})
-    missing = [name for name in wanted if rebuild or not _exists(api, tag(name))]
-    if missing:
+    if unknown := set(names) - set(recipes.found()):
+        raise UsageError(
+            f"no image is called {', '.join(sorted(unknown))}", next_step=f"There are: {', '.join(recipes.found())}"
+        )
+    if _missing(api, names, rebuild=rebuild):
         with _one_at_a_time():
-            for name in missing:
-                if rebuild or not _exists(api, tag(name)):
-                    _make(api, name, tell)
-    if "toolbox" in wanted:
+            for name in _missing(api, names, rebuild=rebuild):
+                _make(api, name, tell)
+    if "toolbox" in names:
         _fill_toolbox(api)
-    return tuple(Image(name, tag(name)) for name in wanted)
+    return tuple(Image(name, tag(name)) for name in names)
+
+
+def _missing(api: APIClient, names: tuple[str, ...], *, rebuild: bool) -> tuple[str, ...]:
+    """Return what has to be built of ``names`` and of what they are built from, each after what it is built from."""
+    missing: dict[str, None] = {}
+    for name in names:
+        if rebuild or not _exists(api, tag(name)):
+            missing.update(dict.fromkeys(_missing(api, recipes.needs(name), rebuild=rebuild)))
+            missing[name] = None
+    return tuple(missing)
 
 
 def _exists(api: APIClient, wanted: str) -> bool:
@@ -89,9 +95,14 @@ def _exists(api: APIClient, wanted: str) -> bool:
 def _make(api: APIClient, name: str, tell: Tell) -> None:
     if name == "base":
         _make_base(api, tell)
+    elif recipes.is_part(name):
+        parts.compile_part(api, recipes.folder(name), tag(recipes.COMPILER), tag(name), {LABEL: name}, tell)
+    elif (recipes.folder(name) / finishing.SCRIPT).is_file():
+        unfinished = f"{tag(name)}-unfinished"
+        _build(api, name, unfinished, tell)
+        finishing.finish(api, unfinished, tag(name), {LABEL: name}, tell)
     else:
-        tell(f"building {name}")
-        _build(api, name, tell)
+        _build(api, name, tag(name), tell)
 
 
 def _make_base(api: APIClient, tell: Tell) -> None:
@@ -127,14 +138,15 @@ def _debootstrap(api: APIClient, repository: str, version: str, why_not_pulled: 
             api.import_image_from_data(stream, repository=repository, tag=version)
 
 
-def _build(api: APIClient, name: str, tell: Tell) -> None:
+def _build(api: APIClient, name: str, image: str, tell: Tell) -> None:
+    tell(f"building {name}")
     log: list[str] = []
     with not_ready(f"building {name}"):
         steps = api.build(
             fileobj=_context(name),
             custom_context=True,
-            tag=tag(name),
-            buildargs={"BASE": tag("base")},
+            tag=image,
+            buildargs=dict(zip(recipes.arguments(name), map(tag, recipes.needs(name)), strict=True)),
             labels={LABEL: name},
             rm=True,
             forcerm=True,
@@ -157,9 +169,52 @@ def _build(api: APIClient, name: str, tell: Tell) -> None:
 def _context(name: str) -> io.BytesIO:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.add(bundle() / "docker" / name, arcname=".")
+        for relative, path in recipes.files(name):
+            archive.add(path, arcname=relative)
     stream.seek(0)
     return stream
+
+
+def node(tell: Tell) -> str | None:
+    """Return the image that kind's nodes are made of, built if need be; None for kind's own default.
+
+    Ours is for where no registry answers: upstream's is what users of kind know, and takes no ten minutes to compile.
+    Raises ImageBuildFailed, NotReady.
+    """
+    if _a_registry_answers(connect()):
+        return None
+    ensure(("node",), tell)
+    return tag("node")
+
+
+def _a_registry_answers(api: APIClient) -> bool:
+    """Return True if the engine can ask a registry about the image that it would pull first."""
+    from docker.errors import DockerException  # noqa: PLC0415
+
+    try:
+        api.inspect_distribution(UPSTREAM)  # type: ignore[no-untyped-call]
+    except DockerException:
+        return False
+    return True
+
+
+def kind_command(tell: Tell) -> Path:
+    """Return the kind that the node image is made for, compiled if need be.  Raises ImageBuildFailed, NotReady.
+
+    It is of the engine's system and processor: on a Mac, kind comes from where its other tools come from.
+    """
+    from platformdirs import user_cache_path  # noqa: PLC0415
+
+    folder = user_cache_path("breakfix", ensure_exists=True) / "bin"
+    command = folder / f"kind-{tag('kind').rpartition(':')[2]}"
+    if not command.exists():
+        ensure(("kind",), tell)
+        folder.mkdir(exist_ok=True)
+        new = command.with_suffix(f".{os.getpid()}")
+        new.write_bytes(parts.take_file(connect(), tag("kind"), "/usr/local/bin/kind"))
+        new.chmod(0o755)
+        new.rename(command)
+    return command
 
 
 def _fill_toolbox(api: APIClient) -> None:
@@ -210,11 +265,11 @@ def _one_at_a_time() -> Iterator[None]:
 def remove_old(tell: Tell) -> None:
     """Remove images and toolboxes of ours that no recipe of today makes, but for what a session still uses."""
     api = connect()
-    current = {toolbox_volume(), *(tag(name) for name in NAMES)}
+    current = {toolbox_volume(), *(tag(name) for name in recipes.found())}
     with not_ready("looking for old images"):
         images = [one for image in api.images(filters={"label": LABEL}) for one in image.get("RepoTags") or ()]
         volumes = [one["Name"] for one in api.volumes(filters={"label": LABEL})["Volumes"] or []]
-    for old in {one for one in images if one.startswith(f"{REPOSITORY}/")} - current:
+    for old in {one for one in images if one.startswith(f"{recipes.REPOSITORY}/")} - current:
         _remove_unused(old, api.remove_image, tell)
     for old in set(volumes) - current:
         _remove_unused(old, api.remove_volume, tell)

@@ -9,8 +9,10 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
+from docker.errors import DockerException
 
-from breakfix import images
+from breakfix import images, recipes
+from breakfix.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +23,10 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of recipes; each has two files, one of them in a folder."""
     for name in images.NAMES:
         (tmp_path / "docker" / name / "etc").mkdir(parents=True)
-        (tmp_path / "docker" / name / "Dockerfile").write_text(f"FROM {name}\n", encoding="utf-8")
+        recipe = "ARG BASE\nFROM ${BASE}\n" if name != "base" else "FROM scratch\n"
+        (tmp_path / "docker" / name / "Dockerfile").write_text(recipe, encoding="utf-8")
         (tmp_path / "docker" / name / "etc/motd").write_text("hello\n", encoding="utf-8")
-    monkeypatch.setattr(images, "bundle", lambda: tmp_path)
+    monkeypatch.setattr(recipes, "bundle", lambda: tmp_path)
     return tmp_path / "docker"
 
 
@@ -61,6 +64,8 @@ def test_a_changed_recipe_is_another_image(docker: Path, change: str) -> None:
     elif change == "less":
         motd.unlink()
     else:
+        motd.write_text("ARG BASE\nFROM ${BASE}\n# hello\n", encoding="utf-8")
+        before = tags()
         old = motd.read_bytes()
         motd.write_bytes(recipe.read_bytes())
         recipe.write_bytes(old)
@@ -78,10 +83,67 @@ def test_what_all_stand_on_changes_all(docker: Path) -> None:
 def test_where_the_recipes_stand_does_not_count(docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tags()
     shutil.copytree(docker, tmp_path / "elsewhere/docker")
-    monkeypatch.setattr(images, "bundle", lambda: tmp_path / "elsewhere")
+    monkeypatch.setattr(recipes, "bundle", lambda: tmp_path / "elsewhere")
     assert tags() == before
 
 
 def test_the_engine_is_given_the_whole_recipe(docker: Path) -> None:
     with tarfile.open(fileobj=images._context("host")) as archive:
         assert {os.path.normpath(one) for one in archive.getnames()} >= {"Dockerfile", "etc/motd"}
+
+
+class Engine:
+    """An engine that has some images."""
+
+    def __init__(self, *names: str) -> None:
+        self.has = {recipes.tag(name) for name in names}
+
+    registry = False
+
+    def images(self, name: str, **_: object) -> list[str]:
+        return ["id"] if name in self.has else []
+
+    def inspect_distribution(self, _: str) -> None:
+        if not self.registry:
+            raise DockerException
+
+
+def test_nothing_is_missing_when_all_is_there(docker: Path) -> None:
+    assert images._missing(Engine(*images.NAMES), images.NAMES, rebuild=False) == ()  # type: ignore[arg-type]
+
+
+def test_what_an_image_stands_on_is_built_first(docker: Path) -> None:
+    assert images._missing(Engine(), ("host", "toolbox"), rebuild=False) == ("base", "host", "toolbox")  # type: ignore[arg-type]
+
+
+def test_what_a_finished_image_stood_on_is_not_asked_for(docker: Path) -> None:
+    assert images._missing(Engine("host"), ("host",), rebuild=False) == ()  # type: ignore[arg-type]
+
+
+def test_on_wish_all_is_built_again(docker: Path) -> None:
+    assert images._missing(Engine(*images.NAMES), ("host",), rebuild=True) == ("base", "host")  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_no_image_is_refused_before_anything_is_built(
+    docker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "connect", Engine)
+    with pytest.raises(UsageError, match="no image is called hots"):
+        images.ensure(("hots",), lambda _: None)
+
+
+@pytest.fixture
+def node(docker: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    (docker / "node").mkdir()
+    engine = Engine("node")
+    monkeypatch.setattr(images, "connect", lambda: engine)
+    return engine
+
+
+def test_without_a_registry_kinds_nodes_are_ours(node: Engine) -> None:
+    assert images.node(lambda _: None) == recipes.tag("node")
+
+
+def test_with_a_registry_kinds_nodes_are_its_own(node: Engine) -> None:
+    node.registry = True
+    assert images.node(lambda _: None) is None

@@ -52,6 +52,9 @@ def _examine() -> tuple[Capability, ...]:
 
 
 def build(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Images or parts; without any, what every lab needs.")
+    ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build even what is up to date.")] = False,  # noqa: FBT002
     output: Output = Form.TEXT,
 ) -> None:
@@ -59,7 +62,7 @@ def build(
     from breakfix import images  # noqa: PLC0415
 
     with progress("images") as tell:
-        built = images.ensure(images.NAMES, tell, rebuild=rebuild)
+        built = images.ensure(tuple(names or images.NAMES), tell, rebuild=rebuild)
         images.remove_old(tell)
     if output is Form.JSON:
         print_json("images", [{"name": one.name, "tag": one.tag} for one in built])

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+mkdir -p /out
+go build -o /out/ tool
