@@ -357,6 +357,41 @@ def test_closing_never_raises_and_may_be_repeated(api: FakeApi, opened: ExecShel
     assert len(api.execs) == 2
 
 
+class WakesAReader(socket.socket):
+    """A connection whose shutdown is heard by a thread that reads it, and that then closes the shell as well."""
+
+    shell: ExecShell
+
+    def shutdown(self, how: int) -> None:
+        super().shutdown(how)
+        self.shell.close()
+
+
+def test_two_threads_may_close_it_at_once(api: FakeApi, opened: ExecShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seen once at an interrupted start: closing raised in the midst of cleaning up, and the containers stayed.
+    connections: list[WakesAReader] = []
+
+    def waking(stream: object) -> socket.socket:
+        connections.append(WakesAReader(fileno=connection_of(stream).detach()))
+        connections[-1].shell = opened
+        return connections[-1]
+
+    monkeypatch.setattr(shell, "connection_of", waking)
+    api.peers = [says(b"x")]
+    opened.run("x")
+    opened.close()
+    assert [one.fileno() for one in connections] == [-1]
+
+
+def test_a_shell_closed_while_it_is_read_ends_the_command(api: FakeApi, opened: ExecShell) -> None:
+    def closes(_peer: Peer, _command: str, _nonce: bytes) -> None:
+        opened.close()
+
+    api.peers = [closes]
+    with pytest.raises(HostUnreachable):
+        opened.run("x")
+
+
 def test_a_connection_that_docker_py_closes_is_still_ours(api: FakeApi) -> None:
     # Seen on a real engine: after requests to 25 other addresses, docker-py closed the socket of an open exec, and a
     # candidate who had done nothing was said to have killed the shell.

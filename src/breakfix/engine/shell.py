@@ -67,7 +67,6 @@ class ExecShell:
         self._seat = seat
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._stream: object = None
         self._exec = ""
         self._pid = 0
 
@@ -124,10 +123,8 @@ class ExecShell:
                 privileged=self._seat.privileged,
                 environment=self._seat.variables,
             )["Id"]
-            stream = self._api.exec_start(self._exec, socket=True)
-        # Over TLS docker-py hands out the socket itself, else a reader around it.
-        self._stream = stream
-        self._socket = connection_of(stream)
+            # Over TLS docker-py hands out the socket itself, else a reader around it.
+            self._socket = connection_of(self._api.exec_start(self._exec, socket=True))
         nonce = secrets.token_hex(16)
         try:
             self._send(f"printf '%d {nonce} 0\\n' $$; printf '{nonce} 0\\n' >&2\n".encode())
@@ -141,11 +138,16 @@ class ExecShell:
             ) from error
         self._pid = int(out.split()[0])
 
+    def _connection(self) -> socket.socket:
+        if self._socket is None:
+            raise _Cut(KILLED)
+        return self._socket
+
     def _send(self, data: bytes) -> None:
-        assert self._socket is not None  # noqa: S101  # opened above
+        connection = self._connection()
         try:
-            self._socket.settimeout(OPENING)
-            self._socket.sendall(data)
+            connection.settimeout(OPENING)
+            connection.sendall(data)
         except OSError as error:
             raise _Cut(KILLED) from error
 
@@ -161,15 +163,15 @@ class ExecShell:
         return bytes(streams[STDOUT]), bytes(streams[STDERR])
 
     def _exactly(self, size: int, deadline: float) -> bytes:
-        assert self._socket is not None  # noqa: S101  # opened above
+        connection = self._connection()
         data = bytearray()
         while len(data) < size:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            self._socket.settimeout(left)
             try:
-                chunk = self._socket.recv(min(size - len(data), 1 << 16))
+                connection.settimeout(left)
+                chunk = connection.recv(min(size - len(data), 1 << 16))
             except TimeoutError:
                 raise
             except OSError as error:
@@ -226,13 +228,14 @@ class ExecShell:
 
     def close(self) -> None:
         """End the shell; the next command opens another."""
-        if self._socket is not None:
+        # Taken first: the thread that the shutdown wakes closes this shell too.
+        connection, self._socket = self._socket, None
+        if connection is not None:
             with suppress(OSError):
                 # Not only closed: that would not wake a thread that reads it.
-                self._socket.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
             with suppress(OSError):
-                self._socket.close()
-        self._socket, self._stream = None, None
+                connection.close()
 
 
 def connection_of(stream: object) -> socket.socket:
