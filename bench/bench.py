@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from breakfix import catalog, environments, images, proving, sessions
+from breakfix import catalog, environments, proving, recipes, sessions
 from breakfix.engine.client import connect
 from breakfix.grading.runner import grade
 
@@ -81,7 +81,7 @@ def bare_run() -> float:
 
     def up() -> None:
         subprocess.run(
-            ["docker", "run", "--detach", "--name", name, *flags, images.tag("host")], check=True, capture_output=True
+            ["docker", "run", "--detach", "--name", name, *flags, recipes.tag("host")], check=True, capture_output=True
         )
         ask = ["docker", "exec", name, "systemctl", "is-system-running", "--wait"]
         while b"running" not in subprocess.run(ask, capture_output=True, check=False).stdout:

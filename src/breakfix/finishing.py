@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from breakfix.engine.client import not_ready
+from breakfix.engine.storing import follow_build, store_flat
 from breakfix.errors import ImageBuildFailed
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def finish(api: APIClient, unfinished: str, image: str, labels: Mapping[str, str
                 why = bytes(api.logs(box, tail=12)).decode(errors="replace").strip()
                 raise ImageBuildFailed(f"{name} could not be finished", why=why, next_step="breakfix images build")
             tell(f"{name}: storing")
-            flat = _flatten(api, box)
+            flat = store_flat(api, api.export(box))
         finally:
             api.remove_container(box, force=True, v=True)
         _describe(api, flat, image, settings(config, labels))
@@ -53,23 +54,10 @@ def _create(api: APIClient, unfinished: str) -> str:
     return str(created["Id"])
 
 
-def _flatten(api: APIClient, box: str) -> str:
-    """Return the id of an image with one layer: what is in the container."""
-    answer = api.import_image_from_data(api.export(box))
-    last = json.loads(answer.strip().splitlines()[-1])
-    if "error" in last:
-        raise ImageBuildFailed("the image could not be stored", why=last["error"], next_step="breakfix images build")
-    return str(last["status"])
-
-
 def _describe(api: APIClient, flat: str, image: str, lines: tuple[str, ...]) -> None:
     """Give the flat image what an import cannot: how it is started and stopped.  That adds no layer."""
     dockerfile = io.BytesIO("\n".join((f"FROM {flat}", *lines)).encode())
-    for step in api.build(fileobj=dockerfile, tag=image, rm=True, forcerm=True, decode=True):
-        if "error" in step:
-            raise ImageBuildFailed(
-                f"{image} could not be stored", why=str(step["error"]), next_step="breakfix images build"
-            )
+    follow_build(api.build(fileobj=dockerfile, tag=image, rm=True, forcerm=True, decode=True), image, lambda _: None)
 
 
 def settings(config: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:

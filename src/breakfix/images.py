@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 from breakfix import finishing, parts, recipes
 from breakfix.catalog import bundle
 from breakfix.engine.client import connect, not_ready, reason
+from breakfix.engine.storing import follow_build, store_flat
 from breakfix.errors import ImageBuildFailed, UsageError
+from breakfix.recipes import tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,11 +46,6 @@ class Image:
     name: str
     tag: str
     """``breakfix/NAME:DIGEST``."""
-
-
-def tag(name: str) -> str:
-    """Return the tag that ``name`` has with today's recipe."""
-    return recipes.tag(name)
 
 
 def toolbox_volume() -> str:
@@ -135,12 +132,11 @@ def _debootstrap(api: APIClient, repository: str, version: str, why_not_pulled: 
         archive = Path(folder) / "root.tar"
         subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)  # noqa: S603, S607
         with not_ready("importing base"), archive.open("rb") as stream:
-            api.import_image_from_data(stream, repository=repository, tag=version)
+            store_flat(api, stream, f"{repository}:{version}")
 
 
 def _build(api: APIClient, name: str, image: str, tell: Tell) -> None:
     tell(f"building {name}")
-    log: list[str] = []
     with not_ready(f"building {name}"):
         steps = api.build(
             fileobj=_context(name),
@@ -153,17 +149,7 @@ def _build(api: APIClient, name: str, image: str, tell: Tell) -> None:
             decode=True,
             timeout=1800,
         )
-        for step in steps:
-            if line := str(step.get("stream", "")).strip():
-                log.append(line)
-                if line.startswith("Step "):
-                    tell(f"{name}: {line[:70]}")
-            if "error" in step:
-                raise ImageBuildFailed(
-                    f"the image {name} could not be built",
-                    why="\n".join([*log[-12:], str(step["error"])]),
-                    next_step="breakfix images build --debug shows everything.",
-                )
+        follow_build(steps, name, lambda line: tell(f"{name}: {line}"))
 
 
 def _context(name: str) -> io.BytesIO:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from breakfix.engine.client import not_ready
+from breakfix.engine.storing import store_flat
 from breakfix.errors import ImageBuildFailed
 
 if TYPE_CHECKING:
@@ -144,10 +145,8 @@ def _log(api: APIClient, box: str, lines: int) -> str:
 
 def _store(api: APIClient, box: str, image: str, labels: Mapping[str, str]) -> None:
     """Make an image of the container's ``/out``.  It never goes through a layer, so nothing is stored twice."""
-    repository, _, version = image.rpartition(":")
     stream, _ = api.get_archive(box, "/out/.")
-    changes = [f"LABEL {key}={value}" for key, value in labels.items()]
-    api.import_image_from_data(stream, repository=repository, tag=version, changes=changes)
+    store_flat(api, stream, image, labels)
 
 
 def take_file(api: APIClient, image: str, path: str) -> bytes:

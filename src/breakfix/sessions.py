@@ -77,7 +77,7 @@ def _make(environment: Environment, lab: Lab, seed: int, session_id: str, tell: 
     tell("booting")
     environment.boot(session)
     with Probes(environment, session) as probes:
-        probes.open_ahead(*({CLIENT} & {where for where, _ in symptoms(lab)}))
+        probes.open_ahead(*(where for where, _ in symptoms(lab) if where == CLIENT))
         tell("making the world")
         _run_setup(probes, variant, "prepare.sh")
         baseline = record_baseline(variant, probes)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stage import until
+from breakfix.engine.client import connect
+from tests.stage import quiet, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.stage import Stage
 
@@ -179,3 +180,32 @@ def test_an_interrupted_stop_can_be_repeated(whole: Stage) -> None:
     timer.join()
     whole.environment.stop((session.id,))
     assert whole.engine.remains(session.id) == []
+
+
+def test_what_is_still_being_made_when_the_signal_comes_is_removed_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen once: one container was made after everything else had been removed.
+    api = connect()
+    create: Callable[..., object] = api.create_container
+
+    def slowly(*arguments: object, **more: object) -> object:
+        time.sleep(1.0)
+        return create(*arguments, **more)
+
+    def interrupt_us(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    lab, session_id = stage.lab("pair"), stage.new_id("pair")
+    stage.environment.prepare(lab, quiet)
+    monkeypatch.setattr(api, "create_container", slowly)
+    before = signal.signal(signal.SIGALRM, interrupt_us)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.6)
+        with pytest.raises(KeyboardInterrupt):
+            stage.environment.create(lab, 1, session_id, stage.owner)
+        stage.environment.stop((session_id,))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    time.sleep(1.5)
+    assert stage.environment.leftovers(session_id) == ()

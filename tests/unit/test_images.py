@@ -31,13 +31,13 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tags() -> dict[str, str]:
-    return {name: images.tag(name) for name in images.NAMES}
+    return {name: recipes.tag(name) for name in images.NAMES}
 
 
 def test_a_tag_is_a_name_and_a_digest(docker: Path) -> None:
     assert all(re.fullmatch(rf"breakfix/{name}:[0-9a-f]{{12}}", tag) for name, tag in tags().items())
     assert len(set(tags().values())) == 3
-    assert images.toolbox_volume() == f"breakfix-toolbox-{images.tag('toolbox')[-12:]}"
+    assert images.toolbox_volume() == f"breakfix-toolbox-{recipes.tag('toolbox')[-12:]}"
 
 
 def test_nothing_but_the_recipe_counts(docker: Path) -> None:

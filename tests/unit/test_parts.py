@@ -25,6 +25,7 @@ class Engine:
         self.log = log
         self.put: dict[str, list[tarfile.TarInfo]] = {}
         self.stored: dict[str, Any] = {}
+        self.answer = '{"status": "sha256:1"}'
         self.removed: list[str] = []
         self.left = ["left"]
 
@@ -60,8 +61,9 @@ class Engine:
     def get_archive(self, _: str, path: str) -> tuple[Iterator[bytes], dict[str, str]]:
         return iter([path.encode()]), {}
 
-    def import_image_from_data(self, data: Iterator[bytes], **kept: object) -> None:
+    def import_image_from_data(self, data: Iterator[bytes], **kept: object) -> str:
         self.stored = {"data": b"".join(data), **kept}
+        return f'{{"status": "storing"}}\n{self.answer}\n'
 
     def remove_container(self, box: str, **_: object) -> None:
         self.removed.append(box)
@@ -118,6 +120,14 @@ def test_a_script_that_fails_says_why_and_stores_nothing(part: Path) -> None:
         compile_with(engine, part)
     assert "syntax error" in failed.value.why
     assert not engine.stored
+
+
+def test_an_image_that_the_engine_could_not_store_is_told(part: Path) -> None:
+    engine = Engine(0)
+    engine.answer = '{"error": "no space left on device"}'
+    with pytest.raises(ImageBuildFailed, match="could not be stored") as failed:
+        compile_with(engine, part)
+    assert failed.value.why == "no space left on device"
     assert "box" in engine.removed
 
 

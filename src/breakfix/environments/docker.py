@@ -7,16 +7,17 @@ import ipaddress
 import json
 import tarfile
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from breakfix import images
+from breakfix import images, recipes
 from breakfix.engine import labels, profile, terminal
 from breakfix.engine.client import connect as connect_engine
 from breakfix.engine.client import not_ready, reason, unreachable
@@ -90,6 +91,8 @@ class DockerEnvironment:
         self._code: dict[str, Future[str]] = {}
         """What PID 1 of each container that was booted here executes, until the session is marked ready."""
         self._aside = ThreadPoolExecutor(4)
+        self._creating: dict[str, Future[Session]] = {}
+        """Sessions that were begun here, until they are marked ready or stopped."""
         self._booted: dict[str, BelievedShell] = {}
         """The shell that waited for each container's boot, until somebody asks for a trusted one."""
 
@@ -107,7 +110,7 @@ class DockerEnvironment:
             Capability(
                 f"image {name}",
                 ok=images.is_built(name),
-                found=images.tag(name) if images.is_built(name) else "not built",
+                found=recipes.tag(name) if images.is_built(name) else "not built",
                 advice="breakfix images build (the first start does it as well)",
             )
             for name in images.NAMES
@@ -157,7 +160,7 @@ class DockerEnvironment:
         config = self._host_config(candidate, trial, memory="256m", cpus=1.0, pids=256)
         try:
             box = self._api.create_container(
-                images.tag("host"), host_config=config, labels={labels.SESSION: trial, labels.ROLE: labels.ROLE_HOST}
+                recipes.tag("host"), host_config=config, labels={labels.SESSION: trial, labels.ROLE: labels.ROLE_HOST}
             )["Id"]
             self._api.start(box)
             shell = self._shell(box, trial, candidate, ())
@@ -187,6 +190,13 @@ class DockerEnvironment:
             environment="docker",
             profile=self._choose(lambda _: None).name,
         )
+        # In a thread, which no Ctrl-C interrupts: what the engine was asked for would come after our cleaning up.
+        # And known before it begins, so that whoever cleans up can wait for it or call it off.
+        creation = self._creating[session_id] = Future()
+        Thread(target=_into, args=(creation, partial(self._create, draft, lab)), daemon=True).start()
+        return creation.result()
+
+    def _create(self, draft: Session, lab: Lab) -> Session:
         session = self._network(draft, lab)
         with not_ready("creating the session's containers"):
             self._create_disks(session, lab)
@@ -239,7 +249,7 @@ class DockerEnvironment:
         binds = [f"{name}:{disk.path}" for name, disk in _disks(session, spec)]
         host = session.hosts[spec.name]
         self._api.create_container(
-            images.tag(spec.image),
+            recipes.tag(spec.image),
             ["/toolbox/bin/sh", "-c", WAIT_FOR_NAMES] if spec.own_names else None,
             name=_name(session.id, spec.name),
             hostname=spec.name,
@@ -274,7 +284,7 @@ class DockerEnvironment:
             security_opt=["no-new-privileges"], binds=disks,
         )  # fmt: skip
         self._api.create_container(
-            images.tag("toolbox"),
+            recipes.tag("toolbox"),
             name=_name(session.id, CLIENT),
             hostname=CLIENT,
             labels=labels.of(session, labels.ROLE_CLIENT),
@@ -391,7 +401,7 @@ class DockerEnvironment:
             network_mode="host", cap_drop=["ALL"], cap_add=["NET_ADMIN"], pids_limit=HELPER_PIDS, mem_limit="64m"
         )
         box = self._api.create_container(
-            images.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
+            recipes.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
             environment={"PATH": "/toolbox/bin"}, labels=labels.of(session, "bridge"),
         )["Id"]  # fmt: skip
         try:
@@ -413,7 +423,7 @@ class DockerEnvironment:
         )  # fmt: skip
         command = ["/toolbox/bin/nsenter", "-t", "1", "-m", "/toolbox/bin/busybox", "umount", *NAME_FILES[::-1]]
         box = self._api.create_container(
-            images.tag("toolbox"), command, host_config=config, labels=labels.of(session, "names")
+            recipes.tag("toolbox"), command, host_config=config, labels=labels.of(session, "names")
         )["Id"]
         try:
             self._api.start(box)
@@ -430,6 +440,7 @@ class DockerEnvironment:
         more = {labels.BASELINE: json.dumps(baseline), labels.CODE: json.dumps(code)}
         with not_ready("marking the session ready"):
             self._api.create_volume(_name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more))
+        self._creating.pop(session.id, None)
         return replace(session, state=SessionState.READY, baseline=baseline)
 
     # -- looking and working -----------------------------------------------------------------------------------------
@@ -463,6 +474,8 @@ class DockerEnvironment:
         prefix = f"{_name(session_id)}-"
         for container in [one for one in self._booted if one.startswith(prefix)]:
             self._booted.pop(container).close()
+        for container in [one for one in self._code if one.startswith(prefix)]:
+            del self._code[container]
 
     def _added(self, container: str, host: str) -> list[str]:
         with unreachable(host):
@@ -502,9 +515,11 @@ class DockerEnvironment:
     # -- the end, and what the engine says is there ------------------------------------------------------------------
 
     def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:
-        """Remove by label, twice if need be: a create that was under way may finish while we remove."""
+        """Remove by label, again where something was in the way."""
         if not session_ids:
             return
+        begun = [self._creating.pop(one) for one in session_ids if one in self._creating]
+        wait([creation for creation in begun if not creation.cancel()])
         for one in session_ids:
             self._close_shells(one)
         for _ in range(3):
@@ -553,7 +568,7 @@ class DockerEnvironment:
         )  # fmt: skip
         with not_ready("removing control groups"):
             box = self._api.create_container(
-                images.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
+                recipes.tag("toolbox"), ["/toolbox/bin/sh", "-c", script], host_config=config,
                 labels={labels.SESSION: session_ids[0], labels.ROLE: labels.ROLE_CLEANER},
             )["Id"]  # fmt: skip
             try:
@@ -595,6 +610,15 @@ def _examine_room() -> tuple[Capability, ...]:
     few = limit < MANY_INOTIFY_INSTANCES
     advice = "For more than about 30 sessions side by side: sysctl -w fs.inotify.max_user_instances=1024" if few else ""
     return (Capability("inotify", ok=True, found=f"{limit} instances", advice=advice),)
+
+
+def _into(promise: Future[Session], make: Callable[[], Session]) -> None:
+    """Keep the promise, unless it was called off before."""
+    if promise.set_running_or_notify_cancel():
+        try:
+            promise.set_result(make())
+        except BaseException as error:  # noqa: BLE001  # it is raised where the promise is waited for
+            promise.set_exception(error)
 
 
 def _name(session_id: str, *parts: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -119,9 +120,10 @@ class GradingPlugin:
         check = _check(pyfuncitem)
         wanted = inspect.signature(pyfuncitem.obj).parameters
         arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
-        self._ask(lambda: pyfuncitem.obj(**arguments))
+        ask = partial(pyfuncitem.obj, **arguments)
+        self._ask(ask)
         if check.stable_for:
-            self._holding.append((check, lambda: pyfuncitem.obj(**arguments), time.monotonic()))
+            self._holding.append((check, ask, time.monotonic()))
         return True
 
     def _ask(self, check: Callable[[], object]) -> None:
