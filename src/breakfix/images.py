@@ -66,7 +66,7 @@ def ensure(names: tuple[str, ...], tell: Tell, *, rebuild: bool = False) -> tupl
             f"no image is called {', '.join(sorted(unknown))}", next_step=f"There are: {', '.join(recipes.found())}"
         )
     if _missing(api, names, rebuild=rebuild):
-        with _one_at_a_time():
+        with one_at_a_time("build"):
             for name in _missing(api, names, rebuild=rebuild):
                 _make(api, name, tell)
     if "toolbox" in names:
@@ -212,7 +212,7 @@ def _fill_toolbox(api: APIClient) -> None:
         try:
             api.inspect_volume(volume)
         except NotFound:
-            with _one_at_a_time():
+            with one_at_a_time("build"):
                 _fill(api, volume)
 
 
@@ -236,14 +236,14 @@ _threads = threading.Lock()
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Let one process at a time build: two that make the same image would each do all the work."""
+def one_at_a_time(what: str) -> Iterator[None]:
+    """Let one process at a time do this: two that make the same image would each do all the work."""
     import fcntl  # noqa: PLC0415
 
     from platformdirs import user_cache_path  # noqa: PLC0415
 
     folder = user_cache_path("breakfix", ensure_exists=True)
-    with _threads, (folder / "build.lock").open("w") as lock:
+    with _threads, (folder / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from breakfix.errors import Problem
-from breakfix.model import Disk, Hint, HostSpec, Lab, Level
+from breakfix.model import CLUSTER, ClusterSpec, Disk, Hint, HostSpec, Lab, Level
 from breakfix.skills import SKILLS
 
 if TYPE_CHECKING:
@@ -19,10 +28,14 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
 Size = Annotated[str, StringConstraints(pattern=r"^[0-9]+[kmg]$")]
+Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=30)]
+Reference = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+/[a-z0-9/._-]+:[A-Za-z0-9._-]+$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
 # It stays inside the host's own network namespace.  SYS_ADMIN, SYS_PTRACE, SYS_MODULE and their like do not.
 Capability = Annotated[str, StringConstraints(pattern=r"^(NET_ADMIN)$")]
-RESERVED = frozenset({"lab", "seed", "hosts", "network", "token"})
+RESERVED = frozenset({"lab", "seed", "hosts", "network", "token", "namespaces"})
+SEAT = HostSpec(name="workstation", image="workstation", memory="512m")
+"""The candidate's seat in a lab that has a cluster and names no hosts."""
 
 
 class _Strict(BaseModel):
@@ -50,6 +63,13 @@ class HostFormat(_Strict):
     disks: tuple[DiskFormat, ...] = ()
 
 
+class ClusterFormat(_Strict):
+    """``[cluster]``: what the lab has in a Kubernetes cluster."""
+
+    namespaces: tuple[Namespace, ...] = Field(min_length=1, max_length=4)
+    images: dict[Reference, Name] = Field(default_factory=dict)
+
+
 class HintFormat(_Strict):
     """``[[hints]]``: from where to look to what to type, each with its price in points."""
 
@@ -68,7 +88,8 @@ class LabFormat(_Strict):
     internet: bool = False
     restart: bool = False
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=3)
-    hosts: dict[Name, HostFormat] = Field(min_length=1)
+    hosts: dict[Name, HostFormat] = Field(default_factory=dict)
+    cluster: ClusterFormat | None = None
     variants: dict[Identifier, Annotated[tuple[JsonValue, ...], Field(min_length=2)]] = Field(min_length=1)
     hints: tuple[HintFormat, ...] = Field(min_length=3)
 
@@ -83,10 +104,17 @@ class LabFormat(_Strict):
     @field_validator("hosts")
     @classmethod
     def _not_beside(cls, hosts: dict[str, HostFormat]) -> dict[str, HostFormat]:
-        if "client" in hosts:
-            msg = "client is the name of the container beside the hosts"
+        if taken := {"client", CLUSTER} & hosts.keys():
+            msg = f"{', '.join(sorted(taken))}: the container beside the hosts, and the cluster, are called so"
             raise ValueError(msg)
         return hosts
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if not self.hosts and self.cluster is None:
+            msg = "a lab has [hosts] or a [cluster]"
+            raise ValueError(msg)
+        return self
 
     @field_validator("variants")
     @classmethod
@@ -119,13 +147,14 @@ def parse(path: Path, lab_id: str, grader: Path | None) -> tuple[Lab | None, tup
 
 
 def _lab(written: LabFormat, lab_id: str, folder: Path, grader: Path | None) -> Lab:
-    plain = written.model_dump(exclude={"hosts", "hints"})
+    plain = written.model_dump(exclude={"hosts", "hints", "cluster"})
     return Lab(
         **plain,
         id=lab_id,
         folder=folder,
         grader=grader,
-        hosts=tuple(_host(name, host) for name, host in written.hosts.items()),
+        hosts=tuple(_host(name, host) for name, host in written.hosts.items()) or (SEAT,),
+        cluster=ClusterSpec(**written.cluster.model_dump()) if written.cluster else None,
         hints=tuple(Hint(text=hint.text, cost=hint.cost) for hint in written.hints),
     )
 

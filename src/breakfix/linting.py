@@ -67,7 +67,7 @@ def _lint_setup(lab: Lab) -> Iterator[Problem]:
         yield Problem(lab.folder / "brief.md.j2", 1, "a lab needs a brief")
     if not symptoms(lab):
         yield Problem(lab.setup / "symptom.sh", 1, "a lab needs a symptom.sh that proves its broken state")
-    known = {host.name for host in lab.hosts}
+    known = set(lab.places)
     for entry in sorted(lab.setup.iterdir()) if lab.setup.is_dir() else ():
         if entry.is_dir() and entry.name not in known:
             yield Problem(entry, 1, f"no host is called {entry.name}; the lab has {', '.join(sorted(known))}")

@@ -65,6 +65,20 @@ class HostSpec:
     disks: tuple[Disk, ...] = ()
 
 
+CLUSTER = "cluster"
+"""The place of a session that is no host: where scripts of a lab's author talk to its cluster with all rights."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What a lab has in a Kubernetes cluster."""
+
+    namespaces: tuple[str, ...]
+    """As the lab calls them; in a shared cluster their names carry a mark of the session besides."""
+    images: dict[str, str] = field(default_factory=dict)
+    """References in the cluster, each with the image of ours behind it: ``registry.lab/shop/web:1.4.2`` is ``app``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hint:
     """A nudge, and what taking it costs in points."""
@@ -96,11 +110,18 @@ class Lab:
     """Everything that a candidate may see."""
     grader: Path | None
     """Everything that a candidate may not; None where only labs were handed out."""
+    cluster: ClusterSpec | None = None
+    """None where the lab has hosts alone."""
 
     @property
     def setup(self) -> Path:
         """What makes the world and breaks it."""
         return self.folder / "setup"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where the lab's scripts may run: its hosts, and its cluster where it has one."""
+        return (*(host.name for host in self.hosts), *((CLUSTER,) if self.cluster else ()))
 
     @property
     def track(self) -> str:
@@ -131,6 +152,8 @@ class Variant:
     hosts: dict[str, Host] = field(default_factory=dict)
     network: str = ""
     """The session's private network as CIDR; empty until started."""
+    namespaces: dict[str, str] = field(default_factory=dict)
+    """What the lab calls each namespace, and its name in the cluster."""
 
     def token(self, name: str, length: int = 16) -> str:
         """Return ``length`` hex digits (64 at most) that depend on lab, seed and name alone: passwords, markers."""
@@ -280,6 +303,8 @@ class Session:
     network: str = ""
     profile: str = ""
     baseline: dict[str, JsonValue] = field(default_factory=dict)
+    namespaces: dict[str, str] = field(default_factory=dict)
+    """What the lab calls each namespace, and its name in the cluster."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from breakfix import sessions, templates
+from breakfix import sessions, templates, variants
 from breakfix.errors import BreakfixError, UsageError
 from breakfix.grading.probes import Probes
 from breakfix.grading.runner import grade
 from breakfix.model import Outcome
-from breakfix.variants import draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,7 +165,7 @@ def _try(environment: Environment, lab: Lab, session: Session, attempt: Attempt)
 
 def perform(environment: Environment, session: Session, lab: Lab, attempt: Attempt) -> None:
     """Type an attempt into the hosts of a session.  Raises StartFailed where a script of it fails."""
-    variant = draw(lab, session.seed, session.hosts, session.network)
+    variant = variants.of(lab, session)
     with Probes(environment, session) as probes:
         for host, script in attempt.scripts:
             sessions.run_script(probes.plain_shell(host), host, script, variant)

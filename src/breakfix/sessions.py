@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from breakfix import templates
+from breakfix import environments, templates, variants
 from breakfix.errors import BreakfixError, CannotGrade, InvalidLab, Problem, StartFailed, UnknownSession
 from breakfix.grading.probes import CLIENT, Probes
 from breakfix.grading.runner import record_baseline
 from breakfix.together import together
-from breakfix.variants import draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +70,7 @@ def start(environment: Environment, lab: Lab, seed: int, tell: Tell, session_id:
 def _make(environment: Environment, lab: Lab, seed: int, session_id: str, tell: Tell) -> Session:
     tell("creating hosts")
     session = environment.create(lab, seed, session_id, owner())
-    variant = draw(lab, seed, session.hosts, session.network)
+    variant = variants.of(lab, session)
     for host in session.hosts:
         environment.put(session, host, host_files(variant, host))
     tell("booting")
@@ -131,8 +130,8 @@ def _file(variant: Variant, root: Path, path: Path) -> tuple[str, tuple[bytes, i
 
 def _run_setup(probes: Probes, variant: Variant, name: str) -> None:
     """Run each host's script of that name, on all hosts at once."""
-    found = {host: templates.find(variant.lab.setup / host, name) for host in variant.hosts}
-    together(partial(run_script, probes.plain_shell(host), host, path, variant) for host, path in found.items() if path)
+    found = {place: templates.find(variant.lab.setup / place, name) for place in variant.lab.places}
+    together(partial(run_script, probes.author_shell(at), at, path, variant) for at, path in found.items() if path)
 
 
 def run_script(shell: Shell, host: str, script: Path, variant: Variant) -> None:
@@ -153,7 +152,7 @@ MARK: Final = "BREAKFIX-END-OF-SCRIPT"
 
 def symptoms(lab: Lab) -> tuple[tuple[str, Path], ...]:
     """Return the scripts that prove the broken state: (where, path); ``client`` is the container beside."""
-    places = [(CLIENT, lab.setup), *((host.name, lab.setup / host.name) for host in lab.hosts)]
+    places = [(CLIENT, lab.setup), *((place, lab.setup / place) for place in lab.places)]
     return tuple((where, path) for where, folder in places if (path := templates.find(folder, "symptom.sh")))
 
 
@@ -189,12 +188,17 @@ def reset(environment: Environment, session: Session, lab: Lab, tell: Tell) -> S
     return start(environment, lab, session.seed, tell, session.id)
 
 
-def find(environment: Environment, wanted: str | None) -> Session:
-    """Return my session by id, by its beginning or by its lab; the only one where nothing is named.
+def mine() -> tuple[Session, ...]:
+    """Return my sessions in all environments, oldest first.  Raises NotReady."""
+    found = [one for environment in environments.every() for one in environment.sessions(owner())]
+    return tuple(sorted(found, key=lambda one: one.started))
+
+
+def find(mine: tuple[Session, ...], wanted: str | None) -> Session:
+    """Return the session of this id, or with this beginning or lab; the only one where nothing is named.
 
     Raises UnknownSession.
     """
-    mine = environment.sessions(owner())
     matches = [one for one in mine if wanted is None or _matches(one, wanted)]
     if len(matches) == 1:
         return matches[0]

@@ -42,8 +42,9 @@ def render(text: str, variant: Variant, path: Path) -> str:
     from jinja2 import TemplateError, TemplateSyntaxError  # noqa: PLC0415  # heavy
 
     names = {**variant.values, "lab": variant.lab, "seed": variant.seed, "hosts": variant.hosts}
+    names |= {"network": variant.network, "namespaces": variant.namespaces}
     try:
-        return _engine().from_string(text).render(names, network=variant.network, token=variant.token)
+        return _engine().from_string(text).render(names, token=variant.token)
     except TemplateSyntaxError as error:
         raise InvalidLab((Problem(path, error.lineno, str(error.message)),)) from error
     except TemplateError as error:

@@ -288,7 +288,7 @@ def three(environment: FakeEnvironment, session: Session, monkeypatch: pytest.Mo
     ],
 )
 def test_a_session_goes_by_its_id_its_beginning_or_its_lab(three: FakeEnvironment, wanted: str, found: str) -> None:
-    assert sessions.find(three, wanted).id == found
+    assert sessions.find(three.sessions("me"), wanted).id == found
 
 
 @pytest.mark.parametrize(
@@ -304,19 +304,19 @@ def test_what_does_not_mean_one_session_is_answered_with_all(
     three: FakeEnvironment, wanted: str | None, what: str
 ) -> None:
     with pytest.raises(UnknownSession) as caught:
-        sessions.find(three, wanted)
+        sessions.find(three.sessions("me"), wanted)
     assert caught.value.what == what
     assert caught.value.why == "Running: toy-abc, dns-half-abc, disk-abc"
 
 
 def test_the_only_session_needs_no_name(three: FakeEnvironment) -> None:
     three.running = {"toy-abc": three.running["toy-abc"], "toy-theirs": three.running["toy-theirs"]}
-    assert sessions.find(three, None).id == "toy-abc"
+    assert sessions.find(three.sessions("me"), None).id == "toy-abc"
 
 
 def test_where_nothing_runs_the_next_step_is_told(environment: FakeEnvironment) -> None:
     with pytest.raises(UnknownSession, match="no session runs") as caught:
-        sessions.find(environment, "toy")
+        sessions.find(environment.sessions("me"), "toy")
     assert caught.value.next_step == "breakfix list, then breakfix start LAB"
 
 

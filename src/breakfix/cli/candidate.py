@@ -11,7 +11,7 @@ import typer
 
 from breakfix.cli.output import Form, Output, ReportForm, ReportOutput, print_json
 from breakfix.cli.progress import progress
-from breakfix.cli.settings import catalog_of, docker, environment_of, session_and_lab, variant_of
+from breakfix.cli.settings import catalog_of, environment_of, session_and_lab, variant_of
 from breakfix.errors import NotReady, UsageError
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def reset(ctx: typer.Context, wanted: WhichSession = None) -> None:
     from breakfix import sessions  # noqa: PLC0415
     from breakfix.cli.grades import note  # noqa: PLC0415
 
-    found = sessions.find(docker(), wanted)
+    found = sessions.find(sessions.mine(), wanted)
     lab = catalog_of(ctx).find(found.lab)
     environment = environment_of(lab)
     with progress(f"reset {found.id}") as tell:
@@ -229,17 +229,18 @@ def stop(
     every: Annotated[bool, typer.Option("--all", help="All my sessions.")] = False,  # noqa: FBT002
 ) -> None:
     """End a session and remove everything of it, also of one that a crash left behind."""
-    from breakfix import sessions  # noqa: PLC0415
+    from breakfix import environments, sessions  # noqa: PLC0415
     from breakfix.cli.grades import note  # noqa: PLC0415
 
-    environment = docker()
-    found = environment.sessions(sessions.owner()) if every else (sessions.find(environment, wanted),)
+    mine = sessions.mine()
+    found = mine if every else (sessions.find(mine, wanted),)
     if not found:
         typer.echo("No session runs.")
         return
     with progress("stop") as tell:
         tell(", ".join(one.id for one in found))
-        environment.stop(tuple(one.id for one in found))
+        for name in {one.environment for one in found}:
+            environments.load(name).stop(tuple(one.id for one in found if one.environment == name))
     for one in found:
         note(one, "stop")
         typer.echo(f"{one.id} is gone.")

@@ -23,6 +23,13 @@ def add_to(app: typer.Typer) -> None:
     images.command("build")(build)
     app.add_typer(images, name="images")
     app.command()(doctor)
+    cluster = typer.Typer(
+        help="The practice cluster, which Kubernetes labs share.", invoke_without_command=True, rich_markup_mode=None
+    )
+    cluster.callback()(show)
+    cluster.command("warm")(warm)
+    cluster.command("drop")(drop)
+    app.add_typer(cluster, name="cluster")
 
 
 def doctor(output: Output = Form.TEXT) -> None:
@@ -46,7 +53,7 @@ def _examine() -> tuple[Capability, ...]:
     from breakfix.environments import Capability  # noqa: PLC0415
 
     try:
-        return environments.load("docker").examine()
+        return tuple(found for environment in environments.every() for found in environment.examine())
     except EngineUnavailable as error:
         return (Capability("engine", ok=False, found=error.why or error.what, advice=error.next_step),)
 
@@ -68,3 +75,59 @@ def build(
         print_json("images", [{"name": one.name, "tag": one.tag} for one in built])
     else:
         print_table(("IMAGE", "TAG"), [(one.name, one.tag) for one in built])
+
+
+def show(ctx: typer.Context, output: Output = Form.TEXT) -> None:
+    """Show the practice cluster: whether it runs, what it is made of, what it costs, and who is in it."""
+    if ctx.invoked_subcommand:
+        return
+    from breakfix import environments  # noqa: PLC0415
+    from breakfix.cluster import practice  # noqa: PLC0415
+
+    found = practice.state(memory=True)
+    sessions = [one.id for one in environments.load("kind").sessions()]
+    if output is Form.JSON:
+        content: JsonValue = {
+            "name": practice.NAME,
+            "exists": found.exists,
+            "running": found.running,
+            "current": found.current,
+            "image": found.image,
+            "memory": found.memory,
+            "sessions": sessions,
+        }
+        print_json("cluster", content)
+        return
+    if not found.exists:
+        typer.echo("There is no practice cluster. → breakfix cluster warm, or just start a lab")
+        return
+    state = "running" if found.running else "stopped"
+    typer.echo(f"{practice.NAME}: {state}, {found.memory >> 20} MiB, made of {found.image}")
+    typer.echo(f"sessions: {', '.join(sessions) or 'none'}")
+    if not found.current:
+        typer.echo("Today's recipe makes another node image. → breakfix cluster drop, when no session needs it")
+
+
+def warm() -> None:
+    """Have the practice cluster up before a lab asks for it."""
+    from breakfix import environments, images  # noqa: PLC0415
+    from breakfix.cluster import practice  # noqa: PLC0415
+
+    kind = environments.load("kind")
+    with progress("cluster") as tell:
+        images.ensure(("toolbox", "app", "workstation"), tell)
+        practice.ensure(tell, lambda: bool(kind.sessions()))
+    typer.echo(f"{practice.NAME} is up. → breakfix list --track kubernetes")
+
+
+def drop() -> None:
+    """Delete the practice cluster.  Sessions in it must be stopped first."""
+    from breakfix import environments  # noqa: PLC0415
+    from breakfix.cluster import practice  # noqa: PLC0415
+    from breakfix.errors import UsageError  # noqa: PLC0415
+
+    if sessions := [one.id for one in environments.load("kind").sessions()]:
+        raise UsageError("the cluster is in use", why=", ".join(sessions), next_step="breakfix stop --all")
+    with progress("cluster") as tell:
+        practice.drop(tell)
+    typer.echo(f"{practice.NAME} is gone.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from breakfix.cli.output import Form, Output, ReportForm, ReportOutput, print_json, print_table
-from breakfix.cli.settings import catalog_of, docker
+from breakfix.cli.settings import catalog_of
 
 if TYPE_CHECKING:
     from breakfix.history import History
@@ -106,9 +106,9 @@ def show(
 
 def sessions(output: Output = Form.TEXT) -> None:
     """List my sessions, those that a crash left behind too."""
-    from breakfix.sessions import owner  # noqa: PLC0415
+    from breakfix.sessions import mine  # noqa: PLC0415
 
-    found = docker().sessions(owner())
+    found = mine()
     if output is Form.JSON:
         print_json("sessions", [_session(one) for one in found])
         return
@@ -175,9 +175,9 @@ def _grade(ctx: typer.Context, history: History, wanted: str | None, output: Rep
     from breakfix.cli.grades import report_of  # noqa: PLC0415
     from breakfix.errors import UnknownSession  # noqa: PLC0415
     from breakfix.reports import render  # noqa: PLC0415
-    from breakfix.sessions import owner  # noqa: PLC0415
+    from breakfix.sessions import mine  # noqa: PLC0415
 
-    names = [wanted] if wanted else [one.id for one in docker().sessions(owner())]
+    names = [wanted] if wanted else [one.id for one in mine()]
     if wanted and "/" not in wanted:
         names += [lab.id for lab in catalog_of(ctx).labs.values() if lab.name == wanted]
     grade = next((found for name in names if (found := history.latest_grade(name))), None)

@@ -42,21 +42,14 @@ def environment_of(lab: Lab) -> Environment:
     return environments.load(lab.environment)
 
 
-def docker() -> Environment:
-    """Connect to the environment whose sessions are listed where no lab is named."""
-    from breakfix import environments  # noqa: PLC0415
-
-    return environments.load("docker")
-
-
 def session_and_lab(ctx: typer.Context, wanted: str | None) -> tuple[Environment, Session, Lab]:
     """Return the session that ``wanted`` means, its lab, and what runs it."""
-    from breakfix import sessions  # noqa: PLC0415
+    from breakfix import environments, sessions  # noqa: PLC0415
     from breakfix.errors import UnknownSession  # noqa: PLC0415
     from breakfix.model import SessionState  # noqa: PLC0415
 
-    environment = docker()
-    session = sessions.find(environment, wanted)
+    session = sessions.find(sessions.mine(), wanted)
+    environment = environments.load(session.environment)
     if session.state is SessionState.INCOMPLETE:
         raise UnknownSession(
             f"{session.id} is not complete",
@@ -70,6 +63,6 @@ def session_and_lab(ctx: typer.Context, wanted: str | None) -> tuple[Environment
 
 def variant_of(lab: Lab, session: Session) -> Variant:
     """Return the lab as this session drew it."""
-    from breakfix.variants import draw  # noqa: PLC0415
+    from breakfix import variants  # noqa: PLC0415
 
-    return draw(lab, session.seed, session.hosts, session.network)
+    return variants.of(lab, session)

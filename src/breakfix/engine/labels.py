@@ -22,6 +22,9 @@ ADDRESS: Final = "breakfix.address"
 NETWORK: Final = "breakfix.network"
 PROFILE: Final = "breakfix.profile"
 BASELINE: Final = "breakfix.baseline"
+ENVIRONMENT: Final = "breakfix.environment"
+NAMESPACES: Final = "breakfix.namespaces"
+"""What the lab calls each namespace and its name, as JSON."""
 CODE: Final = "breakfix.code"
 """On ``ready``: what code PID 1 of each host ran then."""
 
@@ -45,6 +48,8 @@ def of(session: Session, role: str, **more: str) -> dict[str, str]:
         STARTED: session.started.isoformat(),
         NETWORK: session.network,
         PROFILE: session.profile,
+        ENVIRONMENT: session.environment,
+        **({NAMESPACES: json.dumps(session.namespaces)} if session.namespaces else {}),
         ROLE: role,
         **more,
     }
@@ -79,7 +84,8 @@ def _session(pieces: list[dict[str, Any]]) -> Session:
             for one in sorted(by_role.get(ROLE_HOST, []), key=_address)
             if HOST in one["Labels"]
         },
-        environment="docker",
+        environment=labels.get(ENVIRONMENT, "docker"),
+        namespaces=json.loads(labels.get(NAMESPACES, "{}")),
         network=labels.get(NETWORK, ""),
         profile=labels.get(PROFILE, ""),
         baseline=json.loads(ready[0]["Labels"].get(BASELINE, "{}")) if ready else {},

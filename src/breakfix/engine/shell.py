@@ -52,6 +52,8 @@ class Seat:
     argv: tuple[str, ...]
     privileged: bool = False
     variables: dict[str, str] = field(default_factory=dict)
+    tools: str = "/toolbox/bin"
+    """Where a script beside the shell finds its tools: in the trusted toolbox, or where nobody else can enter."""
 
 
 class _Cut(Exception):  # a signal between two functions here, not an error that leaves
@@ -211,12 +213,13 @@ class ExecShell:
         It has a deadline here, not only in the host: whoever can stop our shell can stop this one and its clock too.
         """
         with suppress(HostUnreachable), unreachable(self._seat.host):
-            command = ["/toolbox/bin/timeout", "-s", "KILL", "5", "/toolbox/bin/sh", "-c", script]
+            tools = self._seat.tools
+            command = [f"{tools}/timeout", "-s", "KILL", "5", f"{tools}/sh", "-c", script]
             new = self._api.exec_create(
                 self._seat.container,
                 command,
                 privileged=self._seat.privileged,
-                environment={"PATH": "/toolbox/bin"},
+                environment={"PATH": tools},
             )
             stream = self._api.exec_start(new["Id"], socket=True)
             connection = connection_of(stream)

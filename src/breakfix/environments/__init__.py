@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from breakfix.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from breakfix.cluster.api import Api
     from breakfix.model import Completed, JsonValue, Lab, Session
 
 
@@ -114,15 +115,39 @@ class Environment(Protocol):
         ...
 
 
+@runtime_checkable
+class ClusterEnvironment(Environment, Protocol):
+    """Runs sessions that have a Kubernetes cluster, or namespaces in one."""
+
+    def api(self, session: Session) -> Api:
+        """Return the session's cluster with all rights.  Raises HostUnreachable."""
+        ...
+
+    def inside(self, session: Session, namespace: str, pod: str) -> Shell:
+        """Open a shell with tools of ours in the network of a pod.  Raises HostUnreachable."""
+        ...
+
+
 def load(name: str) -> Environment:
     """Return the environment of this name: the module of that name has a function ``connect``.
 
     Raises UsageError for a name that nothing here has, and NotReady where the engine does not answer.
     """
-    from importlib import import_module, util  # noqa: PLC0415  # only when a session is wanted
+    from importlib import import_module  # noqa: PLC0415  # only when a session is wanted
 
-    module = f"{__name__}.{name}"
-    if not name.isidentifier() or util.find_spec(module) is None or not hasattr(import_module(module), "connect"):
-        raise UsageError(f"no environment is called {name!r}", next_step="Known here: docker.")
-    environment: Environment = import_module(module).connect()
+    if name not in found():
+        raise UsageError(f"no environment is called {name!r}", next_step=f"Known here: {', '.join(found())}.")
+    environment: Environment = import_module(f"{__name__}.{name}").connect()
     return environment
+
+
+def found() -> tuple[str, ...]:
+    """Return the names of all environments: the modules beside this one."""
+    from pkgutil import iter_modules  # noqa: PLC0415
+
+    return tuple(sorted(one.name for one in iter_modules(__path__)))
+
+
+def every() -> tuple[Environment, ...]:
+    """Return all environments, connected.  Raises NotReady where the engine does not answer."""
+    return tuple(load(name) for name in found())

@@ -85,6 +85,8 @@ def connect() -> DockerEnvironment:
 class DockerEnvironment:
     """See ``environments.Environment``; what a method raises stands there."""
 
+    name = "docker"
+
     def __init__(self, api: APIClient) -> None:
         self._api = api
         self._profile: profile.Profile | None = None
@@ -139,6 +141,9 @@ class DockerEnvironment:
         images.ensure(("toolbox", *{host.image for host in lab.hosts}), tell)
         self._choose(tell)
 
+    def _profile_name(self) -> str:
+        return self._choose(lambda _: None).name
+
     def _choose(self, tell: Callable[[str], None]) -> profile.Profile:
         if self._profile is None:
             from platformdirs import user_cache_path  # noqa: PLC0415
@@ -187,8 +192,8 @@ class DockerEnvironment:
             owner=owner,
             started=datetime.now(UTC).replace(microsecond=0),
             hosts={},
-            environment="docker",
-            profile=self._choose(lambda _: None).name,
+            environment=self.name,
+            profile=self._profile_name(),
         )
         # In a thread, which no Ctrl-C interrupts: what the engine was asked for would come after our cleaning up.
         # And known before it begins, so that whoever cleans up can wait for it or call it off.
@@ -230,7 +235,7 @@ class DockerEnvironment:
         # Without an address of its own, the bridge is no door to what listens on the engine's machine.
         options = {} if lab.internet else {"com.docker.network.bridge.inhibit_ipv4": "true"}
         self._api.create_network(
-            _name(session.id),
+            container_name(session.id),
             driver="bridge",
             internal=not lab.internet,
             options=options,
@@ -251,7 +256,7 @@ class DockerEnvironment:
         self._api.create_container(
             recipes.tag(spec.image),
             ["/toolbox/bin/sh", "-c", WAIT_FOR_NAMES] if spec.own_names else None,
-            name=_name(session.id, spec.name),
+            name=container_name(session.id, spec.name),
             hostname=spec.name,
             stop_signal="SIGRTMIN+3",
             labels=labels.of(session, labels.ROLE_HOST, **{labels.HOST: host.name, labels.ADDRESS: host.address}),
@@ -263,7 +268,7 @@ class DockerEnvironment:
                 spec.pids,
                 capabilities=spec.capabilities,
                 binds=binds,
-                network=_name(session.id),
+                network=container_name(session.id),
             ),
             networking_config=self._endpoint(session, host),
         )
@@ -280,12 +285,12 @@ class DockerEnvironment:
         # A disk lives for as long as somebody has it mounted: the client keeps it while its host restarts.
         disks = [f"{name}:/disks/{name}:ro" for spec in lab.hosts for name, _ in _disks(session, spec)]
         config = self._api.create_host_config(
-            network_mode=_name(session.id), mem_limit="256m", pids_limit=256, cap_drop=["ALL"], cap_add=["NET_RAW"],
-            security_opt=["no-new-privileges"], binds=disks,
+            network_mode=container_name(session.id), mem_limit="256m", pids_limit=256, cap_drop=["ALL"],
+            cap_add=["NET_RAW"], security_opt=["no-new-privileges"], binds=disks,
         )  # fmt: skip
         self._api.create_container(
             recipes.tag("toolbox"),
-            name=_name(session.id, CLIENT),
+            name=container_name(session.id, CLIENT),
             hostname=CLIENT,
             labels=labels.of(session, labels.ROLE_CLIENT),
             stop_signal="SIGKILL",
@@ -296,7 +301,7 @@ class DockerEnvironment:
     def _endpoint(self, session: Session, host: Host) -> dict[str, Any]:
         endpoint = self._api.create_endpoint_config(ipv4_address=host.address, aliases=[host.name])
         # Not create_networking_config: its type is of one network, and it does no more than this.
-        return {"EndpointsConfig": {_name(session.id): endpoint}}
+        return {"EndpointsConfig": {container_name(session.id): endpoint}}
 
     def _host_config(  # noqa: PLR0913  # what the engine wants to know of a host
         self,
@@ -342,20 +347,20 @@ class DockerEnvironment:
                 member.size, member.mode, member.mtime = len(content), mode, int(session.started.timestamp())
                 archive.addfile(member, io.BytesIO(content))
         with not_ready(f"writing files into {host}"):
-            self._api.put_archive(_name(session.id, host), "/", stream.getvalue())
+            self._api.put_archive(container_name(session.id, host), "/", stream.getvalue())
 
     def boot(self, session: Session) -> None:
         """Start everything at once; the client is up long before the hosts are."""
         try:
             with not_ready("starting the session's containers"):
                 hosts = [partial(self._boot_host, session, name) for name in session.hosts]
-                client = partial(self._api.start, _name(session.id, CLIENT))
+                client = partial(self._api.start, container_name(session.id, CLIENT))
                 together([*hosts, client, partial(self._shut_bridge, session)])
         except (CommandTimedOut, HostUnreachable) as error:
             raise StartFailed("a host did not boot", why=str(error), next_step="breakfix doctor") from error
 
     def _boot_host(self, session: Session, host: str) -> None:
-        container = _name(session.id, host)
+        container = container_name(session.id, host)
         self._api.start(container)
         shell = self._up(session, host)
         # It takes a while, and nobody needs it before the session is marked ready.
@@ -363,12 +368,12 @@ class DockerEnvironment:
 
     def _restart_host(self, session: Session, host: str) -> None:
         with unreachable(host):
-            self._api.restart(_name(session.id, host), timeout=SHUTDOWN)
+            self._api.restart(container_name(session.id, host), timeout=SHUTDOWN)
         self._up(session, host)
 
     def _up(self, session: Session, host: str) -> BelievedShell:
         """Wait until systemd has nothing left to start; return the shell that waited, for whoever asks next."""
-        container = _name(session.id, host)
+        container = container_name(session.id, host)
         found = self._api.inspect_container(container)
         if WAIT_FOR_NAMES in found["Config"]["Cmd"]:
             self._own_names(session, container)
@@ -387,10 +392,10 @@ class DockerEnvironment:
         The kernel gives every bridge one, and with raw packets a candidate would reach whatever listens on it.  No
         option of the engine prevents that, so a container in the engine's own network does it, once for each boot.
         """
-        hosts = [self._api.inspect_container(_name(session.id, name)) for name in session.hosts]
+        hosts = [self._api.inspect_container(container_name(session.id, name)) for name in session.hosts]
         if not any({RAW, f"CAP_{RAW}"} & set(one["HostConfig"]["CapAdd"] or ()) for one in hosts):
             return
-        bridge = f"br-{self._api.inspect_network(_name(session.id))['Id'][:12]}"
+        bridge = f"br-{self._api.inspect_network(container_name(session.id))['Id'][:12]}"
         # By its path: busybox's shell would take its own ip.
         ip = "/toolbox/bin/ip"
         script = (
@@ -434,12 +439,14 @@ class DockerEnvironment:
 
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
         """Make the volume that says so, and what code each host's PID 1 runs."""
-        code = {host: self._code.pop(_name(session.id, host)).result() for host in session.hosts}
+        code = {host: self._code.pop(container_name(session.id, host)).result() for host in session.hosts}
         # From here on the candidate is in there: no shell of ours stays open beside them.
         self._close_shells(session.id)
         more = {labels.BASELINE: json.dumps(baseline), labels.CODE: json.dumps(code)}
         with not_ready("marking the session ready"):
-            self._api.create_volume(_name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more))
+            self._api.create_volume(
+                container_name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more)
+            )
         self._creating.pop(session.id, None)
         return replace(session, state=SessionState.READY, baseline=baseline)
 
@@ -461,17 +468,17 @@ class DockerEnvironment:
 
     def trusted(self, session: Session, host: str) -> ExecShell:
         """Open the trusted shell of a host; the one that waited for its boot, where that was just now."""
-        container = _name(session.id, host)
+        container = container_name(session.id, host)
         if booted := self._booted.pop(container, None):
             return booted
         return self._believed(session, host, self._added(container, host))
 
     def _believed(self, session: Session, host: str, added: Iterable[str]) -> BelievedShell:
-        seat = _trusted_seat(_name(session.id, host), host, profile.BY_NAME[session.profile], added)
+        seat = _trusted_seat(container_name(session.id, host), host, profile.BY_NAME[session.profile], added)
         return BelievedShell(self._api, seat, partial(self._code_at_start, session, host))
 
     def _close_shells(self, session_id: str) -> None:
-        prefix = f"{_name(session_id)}-"
+        prefix = f"{container_name(session_id)}-"
         for container in [one for one in self._booted if one.startswith(prefix)]:
             self._booted.pop(container).close()
         for container in [one for one in self._code if one.startswith(prefix)]:
@@ -487,7 +494,7 @@ class DockerEnvironment:
 
         with unreachable(host):
             try:
-                found = self._api.inspect_volume(_name(session.id, "ready"))["Labels"]
+                found = self._api.inspect_volume(container_name(session.id, "ready"))["Labels"]
             except NotFound:
                 return ""
         return str(json.loads(found.get(labels.CODE, "{}")).get(host, ""))
@@ -498,19 +505,26 @@ class DockerEnvironment:
     def plain(self, session: Session, host: str) -> ExecShell:
         """Open a shell with the host's own tools."""
         variables = {"PATH": CANDIDATE_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
-        return ExecShell(self._api, Seat(_name(session.id, host), host, ("/bin/bash", "--norc"), variables=variables))
+        return ExecShell(
+            self._api, Seat(container_name(session.id, host), host, ("/bin/bash", "--norc"), variables=variables)
+        )
 
     def client(self, session: Session) -> ExecShell:
         """Open a shell in the client."""
         return ExecShell(
             self._api,
-            Seat(_name(session.id, CLIENT), CLIENT, ("/bin/sh",), variables={"PATH": f"{CANDIDATE_PATH}:/toolbox/bin"}),
+            Seat(
+                container_name(session.id, CLIENT),
+                CLIENT,
+                ("/bin/sh",),
+                variables={"PATH": f"{CANDIDATE_PATH}:/toolbox/bin"},
+            ),
         )
 
     def attach(self, session: Session, host: str) -> int:
         """Connect this terminal to a login shell on the host."""
         with unreachable(host):
-            return terminal.attach(self._api, _name(session.id, host), ["/bin/bash", "-l"])
+            return terminal.attach(self._api, container_name(session.id, host), ["/bin/bash", "-l"])
 
     # -- the end, and what the engine says is there ------------------------------------------------------------------
 
@@ -584,7 +598,7 @@ class DockerEnvironment:
             containers = self._api.containers(all=True, filters=filters)
             networks = self._api.networks(filters=filters)
             volumes = self._api.volumes(filters=filters)["Volumes"] or []
-        found = labels.read(containers, [*networks, *volumes])
+        found = [one for one in labels.read(containers, [*networks, *volumes]) if one.environment == self.name]
         # What belongs to nobody is what a crash left of our own trials and cleaning.
         return tuple(one for one in found if owner is None or one.owner in {owner, ""})
 
@@ -621,7 +635,8 @@ def _into(promise: Future[Session], make: Callable[[], Session]) -> None:
             promise.set_exception(error)
 
 
-def _name(session_id: str, *parts: str) -> str:
+def container_name(session_id: str, *parts: str) -> str:
+    """Return what a piece of a session is called in the engine; without ``parts``, its network."""
     return "-".join(("breakfix", session_id, *parts))
 
 
@@ -645,7 +660,7 @@ def _default_names(session: Session, host: str) -> dict[str, tuple[bytes, int]]:
 
 
 def _disks(session: Session, spec: HostSpec) -> list[tuple[str, Disk]]:
-    return [(_name(session.id, spec.name, f"disk{n}"), disk) for n, disk in enumerate(spec.disks)]
+    return [(container_name(session.id, spec.name, f"disk{n}"), disk) for n, disk in enumerate(spec.disks)]
 
 
 def _tmpfs_options(disk: Disk) -> str:
@@ -653,10 +668,10 @@ def _tmpfs_options(disk: Disk) -> str:
 
 
 def _trusted_seat(container: str, host: str, chosen: profile.Profile, added: Iterable[str]) -> Seat:
-    return Seat(container, host, (*EMPTY, *_one_capability_more(chosen, added), *GRADING_SHELL), privileged=True)
+    return Seat(container, host, (*EMPTY, *one_capability_more(chosen, added), *GRADING_SHELL), privileged=True)
 
 
-def _one_capability_more(chosen: profile.Profile, added: Iterable[str]) -> tuple[str, ...]:
+def one_capability_more(chosen: profile.Profile, added: Iterable[str]) -> tuple[str, ...]:
     """Return the command that cuts a privileged exec down to what the host has, and one capability more."""
     if not chosen.trusted:
         return ()

@@ -44,6 +44,7 @@ def _call(function: Callable[..., Any], variant: Variant, probes: Probes) -> dic
         "host": lambda: next(iter(probes.hosts.values())),
         "client": lambda: probes.client,
         "plain": lambda: probes.plain,
+        "cluster": lambda: probes.cluster,
     }
     parameters = inspect.signature(function).parameters
     if unknown := parameters.keys() - offered.keys():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from breakfix.grading.probes import Probes
     from breakfix.model import Check, JsonValue, Variant
+    from breakfix.probes.cluster import Cluster
 
 PULSE: Final = 0.25
 """Seconds between two looks at a check that must hold for a while."""
@@ -83,6 +84,11 @@ class GradingPlugin:
     def plain(self) -> Callable[..., object]:
         """Return ``plain(command, *args, host=NAME)``: a host's own tools, at low trust."""
         return self._probes.plain
+
+    @pytest.fixture(scope="session")
+    def cluster(self) -> Cluster:
+        """Return the session's part of a cluster; see ``breakfix.probes.cluster``."""
+        return self._probes.cluster
 
     @pytest.fixture(scope="session")
     def baseline(self) -> dict[str, JsonValue]:

@@ -7,7 +7,9 @@ from functools import cached_property
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
 
-from breakfix.errors import BreakfixError
+from breakfix.environments import ClusterEnvironment
+from breakfix.errors import BreakfixError, GraderFailed
+from breakfix.model import CLUSTER
 
 if TYPE_CHECKING:
     from testinfra.backend.base import CommandResult
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from breakfix.environments import Environment, Shell
     from breakfix.model import Session
+    from breakfix.probes.cluster import Cluster
 
 CLIENT = "client"
 
@@ -49,6 +52,10 @@ class Probes:
         """Return a shell with a host's own tools."""
         return self._kept("plain", host)
 
+    def author_shell(self, place: str) -> Shell:
+        """Return the shell in which the lab's author makes and breaks the world of a host or of the cluster."""
+        return self.trusted_shell(CLUSTER) if place == CLUSTER else self.plain_shell(place)
+
     def client_shell(self) -> Shell:
         """Return the shell in the container beside."""
         return self._kept("client", CLIENT)
@@ -80,6 +87,22 @@ class Probes:
             self._plain[name] = _connect(name, self.plain_shell(name), trusted=False)
         result: CommandResult = self._plain[name].run(command, *args, **more)
         return result
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The session's part of a cluster.  Raises GraderFailed where it has none."""
+        from breakfix.probes.cluster import Cluster  # noqa: PLC0415  # the kubernetes client is heavy
+
+        if not isinstance(self._environment, ClusterEnvironment):
+            raise GraderFailed(f"{self._session.lab} has no cluster")
+        return Cluster(self._environment.api(self._session), self._session.namespaces, self._inside)
+
+    def _inside(self, namespace: str, pod: str) -> Host:
+        assert isinstance(self._environment, ClusterEnvironment)  # noqa: S101  # the cluster asks, so there is one
+        key = (f"inside {namespace}", pod)
+        if key not in self._shells:
+            self._shells[key] = self._environment.inside(self._session, namespace, pod)
+        return _connect(pod, self._shells[key], trusted=False)
 
     @property
     def integrity(self) -> tuple[str, ...]:

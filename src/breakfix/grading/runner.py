@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from breakfix import variants
 from breakfix.errors import CannotGrade, GraderFailed, UsageError
 from breakfix.grading.probes import CLIENT, Probes
 from breakfix.model import Grade, Look, Outcome, Result
-from breakfix.variants import draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def grade(
     Raises CannotGrade where nothing could be asked at all; a single check that could not is an ERROR in the grade.
     """
     started, begun = datetime.now(UTC), time.monotonic()
-    variant = draw(lab, session.seed, session.hosts, session.network)
+    variant = variants.of(lab, session)
     tell("looking")
     looks = [_look(environment, session, variant, Look.FIRST)]
     # Where nothing passed there is nothing to survive, and no reason to take the candidate's machine down.
@@ -102,8 +102,9 @@ def _look(environment: Environment, session: Session, variant: Variant, look: Lo
     begun = time.monotonic()
     with Probes(environment, session) as probes:
         probes.open_ahead(*_mentioned(grader, (next(iter(session.hosts)), CLIENT)))
+        settled = probes.cluster.settle() if variant.lab.cluster else 0.0
         results, waited = _ask(grader, variant, probes, session.baseline, look)
-        return _Seen(results, probes.integrity, time.monotonic() - begun - waited)
+        return _Seen(results, probes.integrity, time.monotonic() - begun - waited - settled)
 
 
 def _mentioned(grader: Path, places: tuple[str, str]) -> list[str]:

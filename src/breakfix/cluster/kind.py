@@ -1,0 +1,119 @@
+"""Runs the kind command.  Kubeconfigs go into files of ours: the user's own is never changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any, Final
+
+from breakfix import images
+from breakfix.errors import NotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Tell = Callable[[str], None]
+
+LONGEST: Final = 300
+CLUSTER_LABEL: Final = "io.x-k8s.kind.cluster"
+"""kind's own, on every container that is a node."""
+
+AUDIT_FOLDER: Final = "/etc/kubernetes/audit"
+AUDIT_LOG: Final = "/var/log/kubernetes/audit.log"
+AUDIT_POLICY: Final = """\
+# Who changed what and when, not what it looked like: a report tells the candidate's own steps from it.
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: None
+    verbs: [get, list, watch]
+  - level: None
+    userGroups: ["system:nodes", "system:serviceaccounts:kube-system"]
+  - level: None
+    users: ["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler"]
+  - level: Metadata
+"""
+
+# DenyServiceExternalIPs: whoever may make services in one namespace could otherwise take over others' addresses.
+API_SERVER: Final = f"""\
+kind: ClusterConfiguration
+apiServer:
+  extraArgs:
+    - {{name: enable-admission-plugins, value: "NodeRestriction,DenyServiceExternalIPs"}}
+    - {{name: audit-policy-file, value: {AUDIT_FOLDER}/policy.yaml}}
+    - {{name: audit-log-path, value: {AUDIT_LOG}}}
+    - {{name: audit-log-maxsize, value: "32"}}
+    - {{name: audit-log-maxbackup, value: "1"}}
+  extraVolumes:
+    - {{name: audit-policy, hostPath: {AUDIT_FOLDER}, mountPath: {AUDIT_FOLDER}, readOnly: true, pathType: Directory}}
+    - {{name: audit-log, hostPath: /var/log/kubernetes, mountPath: /var/log/kubernetes, pathType: DirectoryOrCreate}}
+"""
+
+
+def configuration(name: str, folder: Path) -> str:
+    """Return kind's configuration for a cluster of one node; JSON is YAML too."""
+    policy = folder / "policy.yaml"
+    policy.write_text(AUDIT_POLICY, encoding="utf-8")
+    node = {
+        "role": "control-plane",
+        "extraMounts": [{"hostPath": str(policy), "containerPath": f"{AUDIT_FOLDER}/policy.yaml", "readOnly": True}],
+        "kubeadmConfigPatches": [API_SERVER],
+    }
+    return json.dumps(
+        {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "name": name, "nodes": [node]}, indent=1
+    )
+
+
+def create(name: str, folder: Path, tell: Tell) -> None:
+    """Create a cluster and wait until its node is ready; ``folder`` holds its files.  Raises NotReady."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kind.yaml").write_text(configuration(name, folder), encoding="utf-8")
+    image = images.node(tell)
+    tell(f"creating the cluster {name}")
+    chosen = ("--image", image) if image else ()
+    _kind(
+        tell, "create", "cluster", "--config", str(folder / "kind.yaml"), "--wait", "180s", *chosen,
+        "--kubeconfig", str(folder / "kubeconfig"),
+    )  # fmt: skip
+
+
+def delete(name: str, folder: Path, tell: Tell) -> None:
+    """Delete a cluster and its files.  What is not there is fine."""
+    _kind(tell, "delete", "cluster", "--name", name, "--kubeconfig", str(folder / "kubeconfig"))
+    for file in folder.glob("*") if folder.is_dir() else ():
+        file.unlink()
+
+
+def kubeconfig(name: str, tell: Tell) -> dict[str, Any]:
+    """Return the administrator's kubeconfig of a cluster."""
+    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    found: dict[str, Any] = yaml.safe_load(_kind(tell, "get", "kubeconfig", "--name", name))
+    return found
+
+
+def _kind(tell: Tell, *arguments: str) -> str:
+    """Run kind to its end, and tell its steps as it takes them."""
+    command = [str(images.kind_command(tell)), *arguments]
+    process = subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "NO_COLOR": "1"}, start_new_session=True,
+    )  # fmt: skip
+    said: list[str] = []
+    try:
+        assert process.stderr is not None  # noqa: S101
+        for line in process.stderr:
+            said.append(line.strip())
+            if step := line.strip(" ✓•✗\n"):
+                tell(f"kind: {step[:60]}")
+        out, _ = process.communicate(timeout=LONGEST)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if process.returncode:
+        raise NotReady(f"kind {' '.join(arguments[:2])} failed", why="\n".join(said[-8:]), next_step="breakfix doctor")
+    return out

@@ -1,0 +1,228 @@
+"""The practice cluster: long-lived, and shared by all sessions that own namespaces and no cluster."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from breakfix import images, recipes
+from breakfix.cluster import kind
+from breakfix.cluster.api import Api
+from breakfix.engine.client import connect, not_ready
+from breakfix.errors import HostUnreachable, NotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from docker import APIClient
+
+    Tell = Callable[[str], None]
+
+NAME: Final = "breakfix-practice"
+NODE: Final = f"{NAME}-control-plane"
+"""The one node's name, and its container's: kind calls it so, and the API server's certificate is made out to it."""
+APP: Final = "breakfix.local/app:1"
+"""What the image ``app`` is called in the cluster."""
+UP: Final = 90.0
+"""Seconds that a cluster may take to answer after its node was started again."""
+ARCHIVE: Final = "/root/image.tar"
+PINNED: Final = "io.cri-containerd.pinned=pinned"
+"""The label of an image that the kubelet never removes when its disk is full: nobody could pull it again."""
+RECIPE: Final = "breakfix.image"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the engine has of the practice cluster."""
+
+    exists: bool
+    running: bool = False
+    current: bool = False
+    """It is made of the node image that today's recipe makes."""
+    image: str = ""
+    memory: int = 0
+    """Bytes in use; 0 where it does not run."""
+
+
+def folder() -> Path:
+    """Return where the cluster's files are."""
+    from platformdirs import user_data_path  # noqa: PLC0415
+
+    return user_data_path("breakfix", ensure_exists=True) / "clusters" / NAME
+
+
+def state(*, memory: bool = False) -> State:
+    """Read from the engine what there is of the cluster.  Raises NotReady."""
+    api = connect()
+    with not_ready("looking for the practice cluster"):
+        found = api.containers(all=True, filters={"label": f"{kind.CLUSTER_LABEL}={NAME}"})
+        if not found:
+            return State(exists=False)
+        running = found[0]["State"] == "running"
+        image = str(found[0]["Image"])
+        used = _used(api) if memory and running else 0
+    return State(exists=True, running=running, current=_is_current(image), image=image, memory=used)
+
+
+def _used(api: APIClient) -> int:
+    """Return what docker stats shows: without the files that the kernel could forget."""
+    memory = api.stats(NODE, stream=False)["memory_stats"]
+    details = memory.get("stats", {})
+    return int(memory.get("usage", 0)) - int(details.get("total_inactive_file", details.get("inactive_file", 0)))
+
+
+def _is_current(image: str) -> bool:
+    return image == recipes.tag("node") or not image.startswith(f"{recipes.REPOSITORY}/")
+
+
+def ensure(tell: Tell, busy: Callable[[], bool]) -> None:
+    """Have the cluster up, with our images in it.
+
+    One that an older recipe made is made anew unless it is ``busy`` with sessions.  Raises NotReady.
+    """
+    found = state()
+    if not (found.running and found.current and _is_complete()):
+        with images.one_at_a_time("cluster"):
+            _bring_up(tell, busy)
+    load(connect(), "app", (APP,), tell)
+
+
+def _is_complete() -> bool:
+    """Return True if the cluster was made to its end: only then is its kubeconfig kept."""
+    return (folder() / "kubeconfig.json").is_file()
+
+
+def _bring_up(tell: Tell, busy: Callable[[], bool]) -> None:
+    found = state()
+    if found.exists and (not _is_complete() or not (found.current or busy())):
+        drop(tell)
+        found = state()
+    if not found.exists:
+        _create(tell)
+    elif not found.running:
+        tell("starting the practice cluster again")
+        with not_ready("starting the practice cluster"):
+            connect().start(NODE)
+        administrator.cache_clear()
+        _wait(tell)
+
+
+def _create(tell: Tell) -> None:
+    try:
+        kind.create(NAME, folder(), tell)
+        text = json.dumps(kind.kubeconfig(NAME, tell))
+        _write_private(folder() / "kubeconfig.json", text)
+        administrator.cache_clear()
+        _wait(tell)
+    except BaseException:
+        drop(lambda _: None)
+        raise
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+
+
+def _wait(tell: Tell) -> None:
+    """Wait until the API server answers and names can be resolved."""
+    tell("waiting for the cluster")
+    deadline = time.monotonic() + UP
+    while True:
+        try:
+            administrator().request("GET", "/readyz?verbose=", kind="")
+            dns = administrator().get("/apis/apps/v1/namespaces/kube-system/deployments/coredns") or {}
+            if (dns.get("status") or {}).get("readyReplicas"):
+                return
+            why = "CoreDNS has no ready pod"
+        except HostUnreachable as error:
+            why = error.why
+        if time.monotonic() > deadline:
+            raise NotReady(
+                "the practice cluster does not come up", why=why,
+                next_step="breakfix cluster drop makes the next start build it anew",
+            )  # fmt: skip
+        time.sleep(0.5)
+
+
+def drop(tell: Tell) -> None:
+    """Delete the cluster."""
+    kind.delete(NAME, folder(), tell)
+    administrator.cache_clear()
+
+
+@cache
+def administrator() -> Api:
+    """Return the cluster's API with all rights.  Raises NotReady where there is no cluster."""
+    try:
+        text = (folder() / "kubeconfig.json").read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotReady("there is no practice cluster", next_step="breakfix cluster warm") from error
+    return Api(json.loads(text), "the practice cluster")
+
+
+def certificate_authority() -> str:
+    """Return what the API server's certificate is signed with, in base64 as a kubeconfig has it."""
+    found: dict[str, Any] = json.loads((folder() / "kubeconfig.json").read_text(encoding="utf-8"))
+    return str(found["clusters"][0]["cluster"]["certificate-authority-data"])
+
+
+def load(api: APIClient, name: str, names: tuple[str, ...], tell: Tell) -> None:
+    """Have the image ``name`` of ours in the cluster under ``names``."""
+    wanted = recipes.tag(name)
+    node = administrator().get(f"/api/v1/nodes/{NODE}") or {}
+    kept = node.get("metadata", {}).get("annotations") or {}
+    missing = [one for one in names if kept.get(_mark(one)) != wanted]
+    if not missing:
+        return
+    tell(f"loading {name} into the cluster")
+    with images.one_at_a_time("cluster"):
+        _import(api, wanted, missing)
+    patch = {"metadata": {"annotations": {_mark(one): wanted for one in missing}}}
+    administrator().merge(f"/api/v1/nodes/{NODE}", patch)
+
+
+def _mark(name: str) -> str:
+    """Return the annotation of the node that says what the image ``name`` in it was made from."""
+    return f"{RECIPE}/{sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _import(api: APIClient, image: str, names: list[str]) -> None:
+    """Copy an image from the engine into the node, where it is not yet, and name it; no registry is asked."""
+    inside = f"docker.io/{image}"
+    if inside not in run_in_node(api, "ctr -n k8s.io images ls -q 2>/dev/null").split():
+        _send(api, image)
+        run_in_node(api, f"ctr -n k8s.io images import --local --label {PINNED} {ARCHIVE} && rm {ARCHIVE}")
+    tags = (f"ctr -n k8s.io images tag --force {inside} {name}" for name in names)
+    run_in_node(api, "set -e; " + "; ".join(tags))
+
+
+def _send(api: APIClient, image: str) -> None:
+    """Write an image into the node as a file.  The engine takes archives alone, so it goes as one in another."""
+    with tempfile.TemporaryFile() as spooled, tempfile.TemporaryFile() as packed, not_ready(f"sending {image}"):
+        for chunk in api.get_image(image):
+            spooled.write(chunk)
+        member = tarfile.TarInfo(ARCHIVE.lstrip("/"))
+        member.size = spooled.tell()
+        spooled.seek(0)
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.addfile(member, spooled)
+        packed.seek(0)
+        api.put_archive(NODE, "/", packed)
+
+
+def run_in_node(api: APIClient, script: str) -> str:
+    """Run a script in the node, as the engine's owner can.  Raises NotReady with what it said."""
+    with not_ready("running a command in the cluster's node"):
+        new = api.exec_create(NODE, ["/bin/bash", "-c", script])["Id"]
+        said = bytes(api.exec_start(new)).decode(errors="replace")
+        if api.exec_inspect(new)["ExitCode"]:
+            raise NotReady("a command in the cluster's node failed", why=said[-2000:], next_step="breakfix cluster")
+    return said

@@ -1,0 +1,246 @@
+"""Labs in a Kubernetes cluster that kind makes: namespaces of the practice cluster, and a workstation beside it.
+
+The workstation is a container of the engine like any host, on a network of the session's own that reaches the cluster's
+node and nothing else.  The node is where the candidate never is: what has all rights runs there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from breakfix import images, recipes
+from breakfix.cluster import namespaces, practice, settling
+from breakfix.engine import labels, profile, terminal
+from breakfix.engine.client import connect as connect_engine
+from breakfix.engine.client import not_ready, unreachable
+from breakfix.engine.shell import ExecShell, Seat
+from breakfix.environments import Capability
+from breakfix.environments.docker import (
+    CAPABILITIES,
+    EMPTY,
+    GRADING_SHELL,
+    DockerEnvironment,
+    container_name,
+    one_capability_more,
+)
+from breakfix.errors import HostUnreachable, NotReady, StartFailed, UsageError
+from breakfix.model import CLUSTER, Session, SessionState
+from breakfix.together import together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from breakfix.cluster.api import Api
+    from breakfix.model import HostSpec, JsonValue, Lab
+
+PROBE_UP: Final = 60.0
+"""Seconds that the probe's pod may take: on a machine where much else starts at once, a pod waits its turn."""
+NODE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ADMINISTRATOR: Final = "/etc/kubernetes/admin.conf"
+PROBE_ENVIRONMENT: Final = f"env -i PATH={NODE_PATH} HOME=/tmp LANG=C.UTF-8 /bin/sh"
+# A container's process, by the id that the API gives for it.
+FIND: Final = "pid_of() { ctr -n k8s.io tasks ls 2>/dev/null | awk -v id=\"$1\" '$1 == id { print $2 }'; }; "
+
+
+def connect() -> KindEnvironment:
+    """Return the environment on the engine that answers.  Raises EngineUnavailable."""
+    return KindEnvironment(connect_engine())
+
+
+class KindEnvironment(DockerEnvironment):
+    """See ``environments.Environment``; what a method raises stands there."""
+
+    name = "kind"
+
+    # -- what this machine can do ----------------------------------------------------------------------------------
+
+    def examine(self) -> tuple[Capability, ...]:
+        """Say which cluster there is, and which node image it has or would have."""
+        found = practice.state()
+        if not found.exists:
+            return (
+                Capability(
+                    "cluster", ok=True, found="none yet", advice="breakfix cluster warm (the first start does it)"
+                ),
+            )
+        ours = found.image.startswith(f"{recipes.REPOSITORY}/")
+        made_of = f"{found.image} ({'ours: no registry answered' if ours else 'upstream'})"
+        return (
+            Capability(
+                "cluster", ok=found.running, found=made_of, advice="" if found.running else "breakfix cluster warm"
+            ),
+        )
+
+    def prepare(self, lab: Lab, tell: Callable[[str], None]) -> None:
+        """Build missing images, have the cluster up, and load what the lab's pods are made of."""
+        assert lab.cluster is not None  # noqa: S101  # the format says so
+        wanted = {host.image for host in lab.hosts} | set(lab.cluster.images.values())
+        images.ensure(("toolbox", "app", *sorted(wanted)), tell)
+        practice.ensure(tell, lambda: bool(self.sessions()))
+        for image in sorted(set(lab.cluster.images.values())):
+            names = tuple(name for name, one in lab.cluster.images.items() if one == image)
+            practice.load(self._api, image, names, tell)
+
+    def _profile_name(self) -> str:
+        return self.name
+
+    # -- making a session ------------------------------------------------------------------------------------------
+
+    def _create(self, draft: Session, lab: Lab) -> Session:
+        assert lab.cluster is not None  # noqa: S101  # the format says so
+        session = self._network(replace(draft, namespaces=namespaces.names(lab.cluster.namespaces)), lab)
+        with not_ready("creating the session's containers"):
+            together(
+                [
+                    *(partial(self._create_seat, session, spec) for spec in lab.hosts),
+                    partial(self._join, session),
+                    partial(namespaces.make, practice.administrator(), session, practice.APP),
+                ]
+            )
+        together(partial(self._give_access, session, host) for host in session.hosts)
+        return session
+
+    def _create_seat(self, session: Session, spec: HostSpec) -> None:
+        """Make a workstation: a container with a shell and tools, and no systemd."""
+        host = session.hosts[spec.name]
+        config = self._api.create_host_config(
+            network_mode=container_name(session.id), binds=[f"{images.toolbox_volume()}:/toolbox:ro"], init=True,
+            mem_limit=spec.memory, memswap_limit=spec.memory, pids_limit=spec.pids, cap_drop=["ALL"],
+            cap_add=[*CAPABILITIES, *spec.capabilities],
+        )  # fmt: skip
+        self._api.create_container(
+            recipes.tag(spec.image),
+            name=container_name(session.id, spec.name), hostname=spec.name, stop_signal="SIGKILL",
+            labels=labels.of(session, labels.ROLE_HOST, **{labels.HOST: host.name, labels.ADDRESS: host.address}),
+            host_config={**config, "NanoCpus": int(spec.cpus * 1e9)}, networking_config=self._endpoint(session, host),
+        )  # fmt: skip
+
+    def _join(self, session: Session) -> None:
+        """Connect the cluster's node to the session's network, under the name that its certificate is made out to."""
+        address = str(list(ipaddress.ip_network(session.network).hosts())[-1])
+        self._api.connect_container_to_network(
+            practice.NODE, container_name(session.id), ipv4_address=address, aliases=[CLUSTER]
+        )
+
+    def _give_access(self, session: Session, host: str) -> None:
+        first = next(iter(session.namespaces.values()))
+        token = namespaces.credentials(practice.administrator(), session)
+        config = namespaces.kubeconfig(f"https://{practice.NODE}:6443", practice.certificate_authority(), token, first)
+        self.put(session, host, {"/root/.kube/config": (json.dumps(config, indent=1).encode(), 0o600)})
+
+    def boot(self, session: Session) -> None:
+        """Start the workstation, and wait for the probe."""
+        with not_ready("starting the session's containers"):
+            together(partial(self._api.start, container_name(session.id, host)) for host in session.hosts)
+        if not settling.until(
+            lambda: bool(self._container_id(session, namespaces.own(session), namespaces.PROBE)), PROBE_UP
+        ):
+            raise StartFailed("the probe's pod did not start", next_step="breakfix cluster; breakfix doctor")
+
+    def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
+        """Make the volume that says so."""
+        with not_ready("marking the session ready"):
+            self._api.create_volume(
+                container_name(session.id, "ready"),
+                labels=labels.of(session, labels.ROLE_READY, **{labels.BASELINE: json.dumps(baseline)}),
+            )
+        self._creating.pop(session.id, None)
+        return replace(session, state=SessionState.READY, baseline=baseline)
+
+    # -- looking and working ---------------------------------------------------------------------------------------
+
+    def restart(self, session: Session) -> None:
+        """Let every pod of the session's namespaces be made anew, as after the loss of its node."""
+        api = self.api(session)
+        for name in session.namespaces.values():
+            api.delete(f"/api/v1/namespaces/{name}/pods", at_once=True)
+        settling.settle(api, session.namespaces.values())
+
+    def resume(self, session: Session) -> None:
+        """Start the workstation and the cluster again."""
+        practice.ensure(lambda _: None, lambda: True)
+        with not_ready("starting the session's containers"):
+            together(partial(self._api.start, container_name(session.id, host)) for host in session.hosts)
+
+    def api(self, session: Session) -> Api:
+        """Return the session's cluster with all rights.  Raises HostUnreachable."""
+        try:
+            return practice.administrator()
+        except NotReady as error:
+            raise HostUnreachable(f"{session.id} has no cluster any more", why=error.what) from error
+
+    def trusted(self, session: Session, host: str) -> ExecShell:
+        """Open a shell in the cluster's node with all rights, or the toolbox's in a workstation."""
+        if host != CLUSTER:
+            argv = (*EMPTY, *one_capability_more(profile.NARROW, ()), *GRADING_SHELL)
+            return ExecShell(self._api, Seat(container_name(session.id, host), host, argv, privileged=True))
+        variables = {"PATH": NODE_PATH, "HOME": "/root", "LANG": "C.UTF-8", "KUBECONFIG": ADMINISTRATOR}
+        return ExecShell(self._api, _in_node(("/bin/bash", "--norc"), variables))
+
+    def client(self, session: Session) -> ExecShell:
+        """Open a shell in the probe's pod: in the cluster, and nobody else's."""
+        return self.inside(session, namespaces.own(session), namespaces.PROBE)
+
+    def inside(self, session: Session, namespace: str, pod: str) -> ExecShell:
+        """Open a shell with the probe's own tools in the network of a pod.  Raises HostUnreachable."""
+        probe = self._container_id(session, namespaces.own(session), namespaces.PROBE)
+        target = probe if pod == namespaces.PROBE else self._container_id(session, namespace, pod)
+        if not (probe and target):
+            raise HostUnreachable(f"the pod {pod if probe else namespaces.PROBE} does not run")
+        script = (
+            f"{FIND} exec nsenter --mount=/proc/$(pid_of {probe})/ns/mnt --uts=/proc/$(pid_of {target})/ns/uts "
+            f"--net=/proc/$(pid_of {target})/ns/net {PROBE_ENVIRONMENT}"
+        )
+        return ExecShell(self._api, replace(_in_node(("/bin/sh", "-c", script), {"PATH": NODE_PATH}), host=pod))
+
+    def _container_id(self, session: Session, namespace: str, pod: str) -> str:
+        """Return the id of a running container of the pod; nothing where none runs."""
+        found = self.api(session).get(f"/api/v1/namespaces/{namespace}/pods/{pod}") or {}
+        statuses: list[dict[str, Any]] = (found.get("status") or {}).get("containerStatuses") or []
+        running = [one for one in statuses if "running" in (one.get("state") or {})]
+        return str(running[0]["containerID"]).rpartition("/")[2] if running else ""
+
+    def attach(self, session: Session, host: str) -> int:
+        """Connect this terminal to a shell on the workstation."""
+        if host not in session.hosts:
+            raise UsageError(f"{session.id} has no host {host!r}", next_step=f"It has: {', '.join(session.hosts)}")
+        with unreachable(host):
+            return terminal.attach(self._api, container_name(session.id, host), ["/bin/bash", "-l"])
+
+    # -- the end, and what is there --------------------------------------------------------------------------------
+
+    def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:
+        """Remove what the engine has and what the cluster has."""
+        for one in session_ids:
+            self._leave(one)
+        super().stop(session_ids, again=again)
+        if practice.state().running:
+            # What was made anew has other names, and need not wait for the old.
+            end = namespaces.begin_removing if again else namespaces.remove
+            together(partial(end, practice.administrator(), one) for one in session_ids)
+
+    def _leave(self, session_id: str) -> None:
+        """Disconnect the node from the session's network, which could not be removed otherwise."""
+        from docker.errors import APIError  # noqa: PLC0415
+
+        with suppress(APIError):
+            self._api.disconnect_container_from_network(practice.NODE, container_name(session_id), force=True)
+
+    def _remove_cgroups(self, session_ids: tuple[str, ...]) -> None:
+        """Nothing: workstations run in the engine's own groups."""
+
+    def leftovers(self, session_id: str) -> tuple[str, ...]:
+        """Name each piece that the engine or the cluster still has."""
+        engine = super().leftovers(session_id)
+        if not practice.state().running:
+            return engine
+        return (*engine, *namespaces.pieces(practice.administrator(), session_id))
+
+
+def _in_node(argv: tuple[str, ...], variables: dict[str, str]) -> Seat:
+    return Seat(practice.NODE, CLUSTER, argv, variables=variables, tools="/usr/bin")

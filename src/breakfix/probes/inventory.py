@@ -1,0 +1,130 @@
+"""What a session's namespaces hold, as flat facts that can be compared: nothing lost, nothing weakened.
+
+A fact is a path and a value: ``shop/deployments/orders/replicas`` is ``2``.  Lists of things with names go by name, so
+that their order does not matter.  What is secret or long is there as a sum of itself.
+"""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from breakfix.cluster.api import Api, Object
+    from breakfix.model import JsonValue
+
+KINDS: Final = {
+    "pods": "/api/v1", "services": "/api/v1", "configmaps": "/api/v1", "secrets": "/api/v1",
+    "serviceaccounts": "/api/v1", "persistentvolumeclaims": "/api/v1",
+    "resourcequotas": "/api/v1", "limitranges": "/api/v1", "events": "/api/v1",
+    "endpoints": "/api/v1", "replicationcontrollers": "/api/v1",
+    "deployments": "/apis/apps/v1", "statefulsets": "/apis/apps/v1", "daemonsets": "/apis/apps/v1",
+    "replicasets": "/apis/apps/v1",
+    "jobs": "/apis/batch/v1", "cronjobs": "/apis/batch/v1",
+    "networkpolicies": "/apis/networking.k8s.io/v1", "ingresses": "/apis/networking.k8s.io/v1",
+    "poddisruptionbudgets": "/apis/policy/v1", "horizontalpodautoscalers": "/apis/autoscaling/v2",
+    "roles": "/apis/rbac.authorization.k8s.io/v1", "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
+    "endpointslices": "/apis/discovery.k8s.io/v1", "leases": "/apis/coordination.k8s.io/v1",
+}  # fmt: skip
+"""Where in the API each kind of a namespace is."""
+ACROSS: Final = {
+    "nodes": "/api/v1", "namespaces": "/api/v1", "persistentvolumes": "/api/v1",
+    "storageclasses": "/apis/storage.k8s.io/v1", "priorityclasses": "/apis/scheduling.k8s.io/v1",
+    "clusterroles": "/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings": "/apis/rbac.authorization.k8s.io/v1",
+    "validatingwebhookconfigurations": "/apis/admissionregistration.k8s.io/v1",
+    "mutatingwebhookconfigurations": "/apis/admissionregistration.k8s.io/v1",
+}  # fmt: skip
+"""The same for kinds that stand outside namespaces."""
+
+COMPARED: Final = (
+    "deployments", "statefulsets", "daemonsets", "cronjobs", "services", "configmaps", "secrets", "serviceaccounts",
+    "persistentvolumeclaims", "resourcequotas", "limitranges", "networkpolicies", "ingresses", "poddisruptionbudgets",
+    "horizontalpodautoscalers", "roles", "rolebindings",
+)  # fmt: skip
+SHORT: Final = {"spec": "", "template": "", "metadata": "", "data": ""}
+"""Levels of an object that say nothing, left out of paths."""
+SUMMED: Final = frozenset({"configmaps", "secrets"})
+FOREIGN: Final = frozenset({"kube-root-ca.crt"})
+"""What the cluster itself puts into every namespace."""
+
+
+def take(api: Api, namespaces: Mapping[str, str], kinds: Iterable[str] = COMPARED) -> dict[str, JsonValue]:
+    """Return the facts of all namespaces; ``namespaces`` is what the lab calls each, and its name."""
+    wanted = tuple(kinds)
+    facts: dict[str, JsonValue] = {}
+    for called, name in namespaces.items():
+        labels = ((api.get(f"/api/v1/namespaces/{name}") or {}).get("metadata") or {}).get("labels") or {}
+        facts |= {f"{called}/labels/{key}": value for key, value in labels.items() if key.startswith("pod-security")}
+        for kind in wanted:
+            for one in api.list(f"{KINDS[kind]}/namespaces/{name}/{kind}"):
+                facts |= facts_of(f"{called}/{kind}", kind, one)
+    return facts
+
+
+def facts_of(place: str, kind: str, found: Object) -> dict[str, JsonValue]:
+    """Return the facts of one object, below ``place``."""
+    name = str((found.get("metadata") or {}).get("name"))
+    if name in FOREIGN or (kind == "secrets" and str(found.get("type", "")).endswith("service-account-token")):
+        return {}
+    content: dict[str, Any] = {
+        key: found.get(key) for key in ("spec", "data", "binaryData", "rules", "subjects", "roleRef")
+    }
+    if kind == "serviceaccounts":
+        content["automount"] = found.get("automountServiceAccountToken", True)
+    if kind == "persistentvolumeclaims":
+        content["uid"] = (found.get("metadata") or {}).get("uid")
+    facts = {f"{place}/{name}": "is there"}
+    for path, value in _leaves(content):
+        facts[f"{place}/{name}/{path}"] = _sum(value) if kind in SUMMED else value
+    return facts  # type: ignore[return-value]  # strings and what JSON has
+
+
+def _sum(value: object) -> str:
+    return sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, path if key in SHORT else (*path, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, (*path, _named(inner, number)))
+    elif value is not None and path:
+        yield "/".join(path), value
+
+
+def _named(item: object, number: int) -> str:
+    if isinstance(item, dict) and isinstance(item.get("name"), str):
+        return str(item["name"])
+    return str(number) if isinstance(item, dict) else str(item)
+
+
+def differences(
+    before: Mapping[str, JsonValue], now: Mapping[str, JsonValue], allow: Iterable[str] = (), new: Iterable[str] = ()
+) -> list[str]:
+    """Say what is gone or changed of ``before``, and what is new below the patterns ``new``.
+
+    Patterns are of paths, as a shell has them; ``*`` matches across slashes.  What ``allow`` matches is not told.
+    """
+    allowed, refused = tuple(allow), tuple(new)
+    told = [
+        _told(path, value, now) for path, value in before.items() if now.get(path) != value and not _any(path, allowed)
+    ]
+    whole = {one.removesuffix(" is gone") for one in told if one.endswith(" is gone")}
+    # Of an object that is gone, its fields need not be told as well.
+    told = [one for one in told if not any(one.startswith(f"{gone}/") for gone in whole)]
+    added = [path for path in now if path not in before and _any(path, refused) and not _any(path, allowed)]
+    return told + [f"{path} is new: {now[path]}" for path in added]
+
+
+def _told(path: str, value: JsonValue, now: Mapping[str, JsonValue]) -> str:
+    return f"{path} is gone" if path not in now else f"{path} was {value}, is {now[path]}"
+
+
+def _any(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
