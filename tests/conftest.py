@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from breakfix import environments
 from breakfix.errors import NotReady
 
 # pytest's importlib mode finds tests, not what stands beside them.
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 UNPROVEN = "no engine answers, so isolation, clean-up and grading of real hosts stay unproven here"
 
 
-@pytest.fixture(scope="session", params=stages.ENVIRONMENTS)
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stages.Stage]:
-    """Return the stage that all tests of one environment share."""
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stages.Stage]:
+    """Return the stage of labs on hosts, which all tests share."""
     owner = f"tests-{secrets.token_hex(4)}"
     before = os.environ.get("BREAKFIX_OWNER")
     os.environ["BREAKFIX_OWNER"] = owner
     try:
-        made = stages.load(request.param, tmp_path_factory.mktemp("data"), owner)
+        made = stages.load("docker", tmp_path_factory.mktemp("data"), owner)
     except NotReady as error:
         pytest.skip(f"{UNPROVEN}: {error.what}")
     yield made
@@ -41,6 +42,20 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         del os.environ["BREAKFIX_OWNER"]
     else:
         os.environ["BREAKFIX_OWNER"] = before
+
+
+@pytest.fixture(scope="session")
+def practice(whole: stages.Stage) -> Iterator[stages.Stage]:
+    """Return the stage of labs in the practice cluster, which is brought up where it is not."""
+    made = stages.Stage("kind", environments.load("kind"), stages.engine(), whole.catalog, whole.owner, whole.data)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def beacon(practice: stages.Stage) -> Session:
+    """Return a session with namespaces of its own that no test changes."""
+    return practice.start("beacon")
 
 
 @pytest.fixture

@@ -21,13 +21,24 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.engine
 
 
-@pytest.fixture(scope="module", params=["trusted", "plain", "client"])
-def shell(request: pytest.FixtureRequest, whole: Stage, lamp: Session) -> Iterator[Shell]:
-    opened: Shell = {
-        "trusted": lambda: whole.environment.trusted(lamp, "web"),
-        "plain": lambda: whole.environment.plain(lamp, "web"),
-        "client": lambda: whole.environment.client(lamp),
-    }[request.param]()
+def open_shell(request: pytest.FixtureRequest) -> Shell:
+    """Open the shell that a parameter like ``kind trusted cluster`` speaks of."""
+    name, how, *host = request.param.split()
+    stage: Stage = request.getfixturevalue({"docker": "whole", "kind": "practice"}[name])
+    session: Session = request.getfixturevalue({"docker": "lamp", "kind": "beacon"}[name])
+    opened: Shell = getattr(stage.environment, how)(session, *host)
+    return opened
+
+
+SHELLS = (
+    "docker trusted web", "docker plain web", "docker client",
+    "kind trusted cluster", "kind trusted workstation", "kind plain workstation", "kind client",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
+    opened = open_shell(request)
     yield opened
     opened.close()
 

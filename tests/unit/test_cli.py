@@ -59,6 +59,7 @@ def run(environment: FakeEnvironment, bundle: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("BREAKFIX_OWNER", "me")
     monkeypatch.delenv("BREAKFIX_LABS", raising=False)
     monkeypatch.setattr(environments, "load", lambda _name: environment)
+    monkeypatch.setattr(environments, "found", lambda: ("docker",))
 
     def typed(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["breakfix", *words])

@@ -31,7 +31,7 @@ RULES: Final = "breakfix-candidate"
 VALID_FOR: Final = 48 * 3600
 """Seconds for which a candidate's credentials hold."""
 PROBE: Final = "probe"
-GONE: Final = 60.0
+GONE: Final = 120.0
 """Seconds that namespaces may take to go."""
 STUCK: Final = 8.0
 """Seconds after which what is still there is taken for held by somebody's finalizer."""
@@ -242,19 +242,32 @@ def remove(api: Api, session_id: str) -> None:
         time.sleep(0.2)
 
 
-def _let_go(api: Api, namespace: str) -> None:
+def _let_go(api: Api, path: str) -> None:
     """Take the finalizers off everything in a namespace that is going away: nobody is there to heed them."""
-    for group in _groups(api):
-        for kind in api.request("GET", group).get("resources", []):
-            if not kind["namespaced"] or "/" in kind["name"] or not {"list", "patch"} <= set(kind["verbs"]):
-                continue
-            prefix = f"{group}/namespaces/{namespace.rpartition('/')[2]}/{kind['name']}"
-            for one in api.list(prefix):
-                if one["metadata"].get("finalizers"):
-                    api.merge(f"{prefix}/{one['metadata']['name']}", {"metadata": {"finalizers": None}})
-            api.delete(prefix, at_once=kind["name"] == "pods") if "deletecollection" in kind["verbs"] else None
+    namespace = path.rpartition("/")[2]
+    for kind in _kinds(api):
+        place = kind.format(namespace)
+        for one in api.list(place):
+            name = f"{place}/{one['metadata']['name']}"
+            if one["metadata"].get("finalizers"):
+                api.merge(name, {"metadata": {"finalizers": None}})
+            api.delete(name, at_once=True)
 
 
-def _groups(api: Api) -> list[str]:
-    groups = api.request("GET", "/apis").get("groups", [])
-    return ["/api/v1", *(f"/apis/{one['preferredVersion']['groupVersion']}" for one in groups)]
+def _kinds(api: Api) -> list[str]:
+    """Return the path of every kind that a namespace may hold and that can be changed."""
+    found = [
+        "/api/v1",
+        *(f"/apis/{one['preferredVersion']['groupVersion']}" for one in api.request("GET", "/apis")["groups"]),
+    ]
+    return [f"{group}/namespaces/{{}}/{kind['name']}" for group in found for kind in _resources(api, group)]
+
+
+def _resources(api: Api, group: str) -> list[Object]:
+    try:
+        listed = api.request("GET", group).get("resources", [])
+    except Refused:
+        # A server beside the API server serves it, metrics say, and is not there just now.
+        return []
+    wanted = {"list", "patch", "delete"}
+    return [one for one in listed if one["namespaced"] and "/" not in one["name"] and wanted <= set(one["verbs"])]

@@ -16,6 +16,13 @@ LONGEST: Final = 30.0
 YOUNG: Final = 8.0
 """Seconds after its start in which a container that is not ready may only be slow."""
 PULSE: Final = 0.25
+SPREAD: Final = (
+    "/api/v1/namespaces/{}/services", "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
+    "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+)  # fmt: skip
+"""What the nodes have to hear of before it holds, and nothing says when they have."""
+SPREADING: Final = 3.0
+"""Seconds that may take."""
 AT_WORK: Final = frozenset({"ContainerCreating", "PodInitializing"})
 """Reasons to wait that pass by themselves; all others are faults."""
 
@@ -35,6 +42,8 @@ def moving(api: Api, namespace: str) -> bool:
         if any(unseen(one) for one in api.list(f"{apps}/{kind}")):
             return True
     now = datetime.now(UTC)
+    if any(_since(_changed(one), now) < SPREADING for path in SPREAD for one in api.list(path.format(namespace))):
+        return True
     return any(on_its_way(pod, now) for pod in api.list(f"/api/v1/namespaces/{namespace}/pods"))
 
 
@@ -81,6 +90,11 @@ def _may_become_ready(container: Object, now: datetime) -> bool:
     # One that has ended before will do so again; one that has just begun may need a moment.
     fresh = _since(_of(state, "running").get("startedAt"), now) < YOUNG
     return fresh and not container.get("restartCount", 0)
+
+
+def _changed(found: Object) -> object:
+    """Return when an object's content was last written, by whomever."""
+    return max((str(one.get("time")) for one in _of(found, "metadata").get("managedFields") or ()), default="")
 
 
 def _since(moment: object, now: datetime) -> float:
