@@ -1,0 +1,111 @@
+"""Which pods are still on their way, and which are stuck: a look waits for the first and not for the others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from breakfix.cluster import settling
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def ago(seconds: float) -> str:
+    return (NOW - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+def pod(*containers: dict[str, Any], ready: bool = False, **status: object) -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    return {
+        "metadata": {"creationTimestamp": ago(60)},
+        "status": {"phase": "Pending", "conditions": conditions, "containerStatuses": list(containers), **status},
+    }
+
+
+def waiting(reason: str) -> dict[str, Any]:
+    return {"state": {"waiting": {"reason": reason}}}
+
+
+def running(seconds: float, **more: object) -> dict[str, Any]:
+    return {"state": {"running": {"startedAt": ago(seconds)}}, **more}
+
+
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+
+
+@pytest.mark.parametrize(
+    ("found", "moving"),
+    [
+        (pod(running(5), ready=True), False),
+        ({**pod(running(5), ready=True), "metadata": {"deletionTimestamp": ago(1)}}, True),
+        (pod(waiting("ContainerCreating")), True),
+        (pod(waiting("PodInitializing")), True),
+        (pod(waiting("CrashLoopBackOff")), False),
+        (pod(waiting("ImagePullBackOff")), False),
+        (pod(waiting("ErrImagePull")), False),
+        (pod(waiting("CreateContainerConfigError")), False),
+        (pod(running(1)), True),
+        (pod(running(30)), False),
+        (pod(running(1, restartCount=2)), False),
+        (pod(running(1, ready=True), waiting("CrashLoopBackOff")), False),
+        (pod(running(99, ready=True), running(1)), True),
+        (pod({"state": {"terminated": {"exitCode": 1}}}), False),
+        (pod(running(1), initContainerStatuses=[{"state": {"terminated": {"exitCode": 0}}}]), True),
+        (pod(waiting("PodInitializing"), initContainerStatuses=[running(30)]), False),
+        ({"metadata": {"creationTimestamp": ago(1)}, "status": {"phase": "Pending"}}, True),
+        ({"metadata": {"creationTimestamp": ago(60)}, "status": {"phase": "Pending"}}, False),
+        ({"metadata": {"creationTimestamp": ago(1)}, "status": {"conditions": [UNSCHEDULABLE]}}, False),
+        ({"metadata": {}, "status": {"phase": "Succeeded"}}, False),
+        ({"metadata": {}, "status": {"phase": "Failed"}}, False),
+        ({}, False),
+        ({"metadata": None, "status": None}, False),
+        (pod({"state": None}), False),
+        (pod(running(1) | {"state": {"running": {"startedAt": None}}}), False),
+    ],
+)
+def test_a_pod_is_on_its_way_or_not(found: dict[str, Any], moving: bool) -> None:
+    assert settling.on_its_way(found, NOW) is moving
+
+
+@pytest.mark.parametrize(
+    ("found", "unseen"),
+    [
+        ({"metadata": {"generation": 2}, "status": {"observedGeneration": 1}}, True),
+        ({"metadata": {"generation": 2}, "status": {"observedGeneration": 2}}, False),
+        ({"metadata": {"generation": 1}, "status": {}}, True),
+        ({"metadata": None, "status": None}, False),
+    ],
+)
+def test_a_workload_counts_as_moving_until_its_controller_has_looked(found: dict[str, Any], unseen: bool) -> None:
+    assert settling.unseen(found) is unseen
+
+
+class FakeApi:
+    """Answers lists from a table, which a function may change after each round."""
+
+    def __init__(self, **lists: list[dict[str, Any]]) -> None:
+        self.lists = lists
+        self.asked = 0
+
+    def list(self, path: str) -> list[dict[str, Any]]:
+        self.asked += 1
+        return self.lists.get(path.rpartition("/")[2], [])
+
+
+def test_what_rests_is_not_waited_for() -> None:
+    assert settling.settle(FakeApi(), ["shop"]) < 0.1  # type: ignore[arg-type]
+
+
+def test_what_never_rests_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "PULSE", 0.01)
+    ending = {"metadata": {"deletionTimestamp": "x"}}
+    assert 0.1 <= settling.settle(FakeApi(pods=[ending]), ["shop"], 0.1) < 1  # type: ignore[arg-type]
+
+
+def test_a_service_that_was_just_written_is_given_time_to_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "SPREADING", 0.3)
+    monkeypatch.setattr(settling, "PULSE", 0.01)
+    fresh = {"metadata": {"managedFields": [{"time": "2020-01-01T00:00:00Z"}, {"time": datetime.now(UTC).isoformat()}]}}
+    assert settling.settle(FakeApi(services=[fresh]), ["shop"], 5) >= 0.2  # type: ignore[arg-type]
