@@ -111,8 +111,12 @@ class LabFormat(_Strict):
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
-        if not self.hosts and self.cluster is None:
-            msg = "a lab has [hosts] or a [cluster]"
+        on_hosts = self.environment == "docker"
+        if on_hosts and (self.cluster or not self.hosts):
+            msg = 'environment "docker" runs [hosts], and has no [cluster]'
+            raise ValueError(msg)
+        if not on_hosts and self.cluster is None:
+            msg = f"environment {self.environment!r} runs labs that have a [cluster]"
             raise ValueError(msg)
         return self
 

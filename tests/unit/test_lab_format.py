@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from breakfix.lab_format import RESERVED, LabFormat, line_of, parse
-from breakfix.model import Disk, Hint, HostSpec, Lab, Level
+from breakfix.model import ClusterSpec, Disk, Hint, HostSpec, Lab, Level
 from breakfix.skills import SKILLS
 
 if TYPE_CHECKING:
@@ -156,6 +156,53 @@ def test_no_host_is_called_as_the_container_beside(tmp_path: Path) -> None:
     _, problems = read(FULL.replace("[hosts.db]", "[hosts.client]"), tmp_path)
     assert [line for line, _ in problems] == [8]
     assert "client" in problems[0][1]
+
+
+def test_a_lab_without_hosts_is_told_at_the_files_top(tmp_path: Path) -> None:
+    begin, end = FULL.index("[hosts.web]"), FULL.index("[variants]")
+    _, problems = read(FULL[:begin] + FULL[end:], tmp_path)
+    assert problems == [(1, 'file: Value error, environment "docker" runs [hosts], and has no [cluster]')]
+
+
+CLUSTERED = (
+    FULL[: FULL.index("[hosts.web]")]
+    + """\
+[cluster]
+namespaces = ["shop", "bank"]
+
+[cluster.images]
+"registry.lab/shop/web:4.2.0" = "app"
+
+"""
+    + FULL[FULL.index("[variants]") :]
+)
+CLUSTERED = CLUSTERED.replace("restart = true", 'environment = "kind"\nrestart = true')
+
+
+def test_a_lab_in_a_cluster_has_a_workstation_for_a_host(tmp_path: Path) -> None:
+    lab, problems = read(CLUSTERED, tmp_path)
+    assert problems == []
+    assert lab is not None
+    assert lab.cluster == ClusterSpec(("shop", "bank"), {"registry.lab/shop/web:4.2.0": "app"})
+    assert [(one.name, one.image) for one in lab.hosts] == [("workstation", "workstation")]
+    assert lab.places == ("workstation", "cluster")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('environment = "kind"', 'environment = "docker"', 'environment "docker" runs [hosts]'),
+        ('[cluster]\nnamespaces = ["shop", "bank"]', "", "Field required"),
+        ('["shop", "bank"]', "[]", "at least 1 item"),
+        ('["shop", "bank"]', '["Shop"]', "should match pattern"),
+        ('"registry.lab/shop/web:4.2.0"', '"web"', "should match pattern"),
+        ("[variants]", "[hosts.cluster]\n[variants]", "cluster"),
+    ],
+)
+def test_what_is_wrong_with_a_cluster_is_told(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in CLUSTERED
+    _, problems = read(CLUSTERED.replace(old, new), tmp_path)
+    assert any(words in message for _, message in problems), problems
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
@@ -338,7 +385,7 @@ LABS = st.fixed_dictionaries(
         "hints": st.lists(st.fixed_dictionaries({"text": WORDS, "cost": st.integers(0, 50)}), min_size=3, max_size=4),
     },
     optional={
-        "environment": NAMES,
+        "environment": st.just("docker"),
         "internet": st.booleans(),
         "restart": st.booleans(),
         "seeds": st.lists(st.integers(0, 2**31), min_size=3, max_size=5),
@@ -402,7 +449,7 @@ def test_a_missing_key_is_named_at_its_table(folder: Path, document: dict[str, A
     hints: list[tuple[int | str, ...]] = [
         ("hints", n, key) for n in range(len(document["hints"])) for key in ("text", "cost")
     ]
-    top = [(key,) for key in ("title", "level", "minutes", "skills", "hosts", "variants", "hints")]
+    top = [(key,) for key in ("title", "level", "minutes", "skills", "variants", "hints")]
     path = data.draw(st.sampled_from([*top, *hints]))
     del at(document, path[:-1])[str(path[-1])]
     toml = Toml(data.draw)
