@@ -314,5 +314,5 @@ class Event:
     session: str
     at: datetime
     kind: str
-    """start, hint, grade, reset, debrief or stop."""
+    """start, hint, grade, reset, debrief, stop, or change: something that was done to a cluster."""
     detail: str

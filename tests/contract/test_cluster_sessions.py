@@ -12,6 +12,7 @@ import pytest
 
 from breakfix import sessions
 from breakfix.cluster import namespaces, practice
+from breakfix.cluster.api import Api, Refused
 from breakfix.errors import HostUnreachable, UsageError
 from breakfix.model import Outcome, SessionState
 from tests.stage import outcomes, quiet, told
@@ -195,3 +196,28 @@ def test_sessions_side_by_side_do_not_see_one_another(stage: Stage, beacon: Sess
     stage.solve(first)
     assert stage.grade(first).passed
     assert stage.grade(second).earned == 0
+
+
+def test_what_the_candidate_changed_is_on_record(stage: Stage, beacon: Session) -> None:
+    name = f"noted-{beacon.id[-6:]}"
+    stage.do(beacon, f"kubectl create configmap {name}; kubectl delete configmap {name}", "workstation")
+    stage.candidate(beacon, "kubectl delete namespace kube-system", "workstation")
+    changes = stage.environment.changes(beacon)  # type: ignore[attr-defined]
+    told = [one.detail for one in changes]
+    assert f"delete configmaps/{name} in {beacon.namespaces['coast']}" in told
+    assert "delete namespaces/kube-system in kube-system, refused (403)" in told
+    assert stage.environment.changes(beacon, changes[-1].at) == ()  # type: ignore[attr-defined]
+
+
+def test_a_terminal_of_ones_own_has_the_candidates_rights(stage: Stage, practice: Stage) -> None:
+    session = practice.start("beacon", 4)
+    file = stage.environment.local_access(session)  # type: ignore[attr-defined]
+    assert file.stat().st_mode & 0o777 == 0o600
+    said = json.loads(file.read_text(encoding="utf-8"))
+    assert said["clusters"][0]["cluster"]["server"].startswith("https://127.0.0.1:")
+    mine = Api(said)
+    assert mine.list(f"/api/v1/namespaces/{session.namespaces['coast']}/pods")
+    with pytest.raises(Refused, match="403"):
+        mine.list("/api/v1/pods")
+    stage.environment.stop((session.id,))
+    assert not file.exists()

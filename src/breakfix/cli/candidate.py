@@ -83,14 +83,27 @@ def shell(
     ctx: typer.Context,
     wanted: WhichSession = None,
     host: Annotated[str | None, typer.Option(help="Which host; the first where left out.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Print how to use a cluster from here, instead.")] = False,  # noqa: FBT002
 ) -> None:
     """Open a root shell on a host of a session."""
     environment, session, _ = session_and_lab(ctx, wanted)
+    if local:
+        _print_local(environment, session)
+        return
     if host is not None and host not in session.hosts:
         raise UsageError(f"{session.id} has no host {host!r}", next_step=f"It has: {', '.join(session.hosts)}")
     if not sys.stdin.isatty():
         raise UsageError("a shell needs a terminal", next_step=f"Type breakfix shell {session.id} in one.")
     raise typer.Exit(environment.attach(session, host or next(iter(session.hosts))))
+
+
+def _print_local(environment: Environment, session: Session) -> None:
+    from breakfix.environments import ClusterEnvironment  # noqa: PLC0415
+
+    if not isinstance(environment, ClusterEnvironment):
+        raise UsageError(f"{session.id} has no cluster", next_step=f"breakfix shell {session.id}")
+    # To be evaluated by a shell: nothing else goes to standard output.
+    typer.echo(f"export KUBECONFIG={environment.local_access(session)}")
 
 
 def grade(
@@ -106,6 +119,7 @@ def grade(
     environment, session, lab = session_and_lab(ctx, wanted)
     with progress(f"grade {session.id}") as tell:
         made = grades.make(environment, session, lab, tell)
+        grades.note_changes(environment, session)
     grades.keep(made, lab)
     grades.note(session, "grade", f"{made.score} of {made.total}" if made.gradable else "could not be graded")
     report = grades.report_of(lab, made, grades.events_of(session.id))

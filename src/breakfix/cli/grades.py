@@ -51,6 +51,19 @@ def keep(made: Grade, lab: Lab) -> None:
         typer.secho(f"breakfix: the grade could not be kept: {error.what}", err=True, fg="yellow")
 
 
+def note_changes(environment: Environment, session: Session) -> None:
+    """Take into the history what the candidate changed in a cluster since the last time."""
+    from breakfix.environments import ClusterEnvironment  # noqa: PLC0415
+
+    if not isinstance(environment, ClusterEnvironment):
+        return
+    # A log that can't be read costs no grade.
+    with suppress(NotReady), History() as history:
+        known = [event.at for event in history.events(session.id) if event.kind == "change"]
+        for event in environment.changes(session, max(known, default=None)):
+            history.record(event)
+
+
 def hints_taken(session: Session) -> int:
     """Return how many hints were taken in this session."""
     with suppress(NotReady), History() as history:

@@ -118,7 +118,7 @@ def _create(tell: Tell) -> None:
     try:
         kind.create(NAME, folder(), tell)
         text = json.dumps(kind.kubeconfig(NAME, tell))
-        _write_private(folder() / "kubeconfig.json", text)
+        write_private(folder() / "kubeconfig.json", text)
         administrator.cache_clear()
         _wait(tell)
     except BaseException:
@@ -126,7 +126,8 @@ def _create(tell: Tell) -> None:
         raise
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else may read, not even for a moment."""
     path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
 

@@ -9,9 +9,11 @@ from breakfix.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
 
     from breakfix.cluster.api import Api
-    from breakfix.model import Completed, JsonValue, Lab, Session
+    from breakfix.model import Completed, Event, JsonValue, Lab, Session
 
 
 class Shell(Protocol):
@@ -121,6 +123,14 @@ class ClusterEnvironment(Environment, Protocol):
 
     def api(self, session: Session) -> Api:
         """Return the session's cluster with all rights.  Raises HostUnreachable."""
+        ...
+
+    def changes(self, session: Session, after: datetime | None = None) -> tuple[Event, ...]:
+        """Return what the candidate changed in the cluster, oldest first.  Raises NotReady."""
+        ...
+
+    def local_access(self, session: Session) -> Path:
+        """Write a kubeconfig with the candidate's rights for a terminal of their own; return the file."""
         ...
 
     def inside(self, session: Session, namespace: str, pod: str) -> Shell:

@@ -11,10 +11,11 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import images, recipes
-from breakfix.cluster import namespaces, practice, settling
+from breakfix.cluster import audit, namespaces, practice, settling
 from breakfix.engine import labels, profile, terminal
 from breakfix.engine.client import connect as connect_engine
 from breakfix.engine.client import not_ready, unreachable
@@ -34,13 +35,17 @@ from breakfix.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
 
     from breakfix.cluster.api import Api
-    from breakfix.model import HostSpec, JsonValue, Lab
+    from breakfix.model import Event, HostSpec, JsonValue, Lab
 
 PROBE_UP: Final = 60.0
 """Seconds that the probe's pod may take: on a machine where much else starts at once, a pod waits its turn."""
 NODE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+READ: Final = 2000
+"""Lines of the audit log that are read for one session: each change has one or two."""
 ADMINISTRATOR: Final = "/etc/kubernetes/admin.conf"
 PROBE_ENVIRONMENT: Final = f"env -i PATH={NODE_PATH} HOME=/tmp LANG=C.UTF-8 /bin/sh"
 # A container's process, by the id that the API gives for it.
@@ -128,10 +133,29 @@ class KindEnvironment(DockerEnvironment):
         )
 
     def _give_access(self, session: Session, host: str) -> None:
+        config = self._access(session, f"https://{practice.NODE}:6443")
+        self.put(session, host, {"/root/.kube/config": (config.encode(), 0o600)})
+
+    def _access(self, session: Session, server: str) -> str:
+        """Return a kubeconfig with the candidate's rights; JSON is YAML too."""
         first = next(iter(session.namespaces.values()))
         token = namespaces.credentials(practice.administrator(), session)
-        config = namespaces.kubeconfig(f"https://{practice.NODE}:6443", practice.certificate_authority(), token, first)
-        self.put(session, host, {"/root/.kube/config": (json.dumps(config, indent=1).encode(), 0o600)})
+        return json.dumps(namespaces.kubeconfig(server, practice.certificate_authority(), token, first), indent=1)
+
+    def local_access(self, session: Session) -> Path:
+        """Write a kubeconfig into the session's own folder; the user's is never changed."""
+        file = _folder(session.id) / "kubeconfig"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        practice.write_private(file, self._access(session, self.api(session).server))
+        return file
+
+    def changes(self, session: Session, after: datetime | None = None) -> tuple[Event, ...]:
+        """Read them from the API server's audit log, in the node."""
+        who = audit.user(namespaces.own(session), namespaces.CANDIDATE)
+        found = practice.run_in_node(
+            self._api, f"grep -hF '{who}' /var/log/kubernetes/audit*.log | tail -n {READ}; true"
+        )
+        return audit.read(found, session.id, who, after)
 
     def boot(self, session: Session) -> None:
         """Start the workstation, and wait for the probe."""
@@ -218,6 +242,7 @@ class KindEnvironment(DockerEnvironment):
         """Remove what the engine has and what the cluster has."""
         for one in session_ids:
             self._leave(one)
+            rmtree(_folder(one), ignore_errors=True)
         super().stop(session_ids, again=again)
         if practice.state().running:
             # What was made anew has other names, and need not wait for the old.
@@ -240,6 +265,13 @@ class KindEnvironment(DockerEnvironment):
         if not practice.state().running:
             return engine
         return (*engine, *namespaces.pieces(practice.administrator(), session_id))
+
+
+def _folder(session_id: str) -> Path:
+    """Return where the files of a session are that are not in a container."""
+    from platformdirs import user_data_path  # noqa: PLC0415
+
+    return user_data_path("breakfix") / "sessions" / session_id
 
 
 def _in_node(argv: tuple[str, ...], variables: dict[str, str]) -> Seat:

@@ -107,9 +107,10 @@ def _mark(drawing: Element, moment: Moment, minutes: float) -> None:
     kind = moment.event.kind
     lane, style = {"hint": ("hints", "hint"), "grade": ("grades", "grade")}.get(kind, ("session", "other"))
     x = _x(moment.after.total_seconds() / 60, minutes)
-    dot = add(drawing, "circle", style, cx=x, cy=LANES[lane], r=5)
+    # Changes in a cluster may be many, and close together.
+    dot = add(drawing, "circle", style, cx=x, cy=LANES[lane], r=2 if kind == "change" else 5)
     add(dot, "title", "", f"{moment.clock} {kind}: {moment.event.detail}")
-    if lane == "session":
+    if lane == "session" and kind != "change":
         add(drawing, "text", "", kind[:10], y=LANES[lane] - 8, font_size="11", **_beside(x, -5))
 
 
