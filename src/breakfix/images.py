@@ -167,10 +167,15 @@ def node(tell: Tell) -> str | None:
     Ours is for where no registry answers: upstream's is what users of kind know, and takes no ten minutes to compile.
     Raises ImageBuildFailed, NotReady.
     """
-    if _a_registry_answers(connect()):
+    if not node_is_ours():
         return None
     ensure(("node",), tell)
     return tag("node")
+
+
+def node_is_ours() -> bool:
+    """Return True where kind's nodes have to be made here, because the engine reaches no registry."""
+    return not _a_registry_answers(connect())
 
 
 def _a_registry_answers(api: APIClient) -> bool:

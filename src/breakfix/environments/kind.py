@@ -68,9 +68,13 @@ class KindEnvironment(DockerEnvironment):
         """Say which cluster there is, and which node image it has or would have."""
         found = practice.state()
         if not found.exists:
+            made_of = "ours: no registry answers" if images.node_is_ours() else "upstream: a registry answers"
             return (
                 Capability(
-                    "cluster", ok=True, found="none yet", advice="breakfix cluster warm (the first start does it)"
+                    "cluster",
+                    ok=True,
+                    found=f"none yet; its nodes would be {made_of}",
+                    advice="breakfix cluster warm (the first start does it)",
                 ),
             )
         ours = found.image.startswith(f"{recipes.REPOSITORY}/")
