@@ -28,7 +28,7 @@ def session_id(practice: Stage) -> str:
     assert done.returncode == 0, done.stderr
     assert "must answer" in done.stdout
     found = [one["id"] for one in answer(practice, "sessions")["sessions"] if one["id"].startswith("beacon-")]
-    mine = next(one for one in found if one in done.stdout)
+    mine = str(next(one for one in found if one in done.stdout))
     practice.begun.append(mine)
     return mine
 
