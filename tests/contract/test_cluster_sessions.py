@@ -13,9 +13,10 @@ import pytest
 from breakfix import sessions
 from breakfix.cluster import namespaces, practice
 from breakfix.cluster.api import Api, Refused
+from breakfix.environments.docker import DockerEnvironment
 from breakfix.errors import HostUnreachable, UsageError
 from breakfix.model import Outcome, SessionState
-from tests.stage import outcomes, quiet, told
+from tests.stage import outcomes, quiet, told, until
 
 if TYPE_CHECKING:
     from breakfix.model import Session
@@ -221,3 +222,13 @@ def test_a_terminal_of_ones_own_has_the_candidates_rights(stage: Stage, practice
         mine.list("/api/v1/pods")
     stage.environment.stop((session.id,))
     assert not file.exists()
+
+
+def test_what_a_session_left_in_the_cluster_is_swept_by_the_next_start(stage: Stage, practice: Stage) -> None:
+    session = stage.create("beacon")
+    # Its end came while the cluster could not be reached: the engine has nothing of it any more.
+    stage.environment._leave(session.id)  # type: ignore[attr-defined]
+    DockerEnvironment.stop(stage.environment, (session.id,))  # type: ignore[arg-type]
+    assert stage.environment.leftovers(session.id)
+    stage.environment.prepare(stage.lab("beacon"), quiet)
+    until(lambda: stage.environment.leftovers(session.id) == (), 60)

@@ -219,6 +219,12 @@ def pieces(api: Api, session_id: str) -> list[str]:
     return [f"{kind}/{one['metadata']['name']}" for kind in kinds for one in api.list(kind, labelSelector=selector)]
 
 
+def sessions(api: Api) -> set[str]:
+    """Return the ids of all sessions that have a namespace."""
+    found = api.list("/api/v1/namespaces", labelSelector=SESSION)
+    return {str(one["metadata"]["labels"][SESSION]) for one in found}
+
+
 def begin_removing(api: Api, session_id: str) -> None:
     """Ask for all of it to go; it goes behind our back."""
     for path in pieces(api, session_id):

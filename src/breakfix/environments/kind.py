@@ -91,9 +91,19 @@ class KindEnvironment(DockerEnvironment):
         wanted = {host.image for host in lab.hosts} | set(lab.cluster.images.values())
         images.ensure(("toolbox", "app", *sorted(wanted)), tell)
         practice.ensure(tell, lambda: bool(self.sessions()))
+        self._sweep()
         for image in sorted(set(lab.cluster.images.values())):
             names = tuple(name for name, one in lab.cluster.images.items() if one == image)
             practice.load(self._api, image, names, tell)
+
+    def _sweep(self) -> None:
+        """Remove namespaces of sessions that the engine has nothing of: they ended while the cluster stood still.
+
+        Whoever begins a session makes its network first, so one that is just beginning is known by now.
+        """
+        api = practice.administrator()
+        for one in namespaces.sessions(api) - {session.id for session in self.sessions()}:
+            namespaces.begin_removing(api, one)
 
     def _profile_name(self) -> str:
         return self.name
