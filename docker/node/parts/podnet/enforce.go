@@ -16,10 +16,11 @@ import (
 
 // enforcer keeps the node's rules as the policies want them.
 //
-// How long may a new pod do what its policies forbid? The node's kubelet and this agent hear of a pod at about the same
-// time, and a sandbox takes longer than a transaction: as a rule not at all, because until its address is known nobody
-// unknown may speak (see isolate). What remains: the time until a policy, or a label that makes one apply, has come
-// here from the API server; and after a restart of the node, until the agent runs. The rules themselves outlive it.
+// How long may a new pod do what its policies forbid? As a rule not at all: kubelet and agent hear of a pod at about the
+// same time, a sandbox takes longer than a transaction, and until the pod's address is known nobody unknown may speak
+// (see isolate). What remains is the time that a policy or a label takes from the API server to here; the second until
+// the kubelet tells the address of a sandbox that it had to make anew; and after a restart of the node, the time until
+// the agent runs. When only the agent ends, the rules stay.
 type enforcer struct {
 	node       string
 	nft        knftables.Interface
