@@ -184,7 +184,7 @@ class Stage:
     def open(self, source: str, target: str) -> bool:
         return bool(self.answers([(source, target)]))
 
-    def settles(self, holds: Callable[[], bool]) -> None:
+    def settles(self, holds: Callable[[], object]) -> None:
         """Wait for the rules to follow what has been changed."""
         until(holds, 10 * PATIENCE)
 
@@ -550,15 +550,19 @@ def test_rules_outlive_the_agent_and_the_next_one_goes_on(stage: Stage) -> None:
 
 
 def test_a_connection_goes_on_when_a_policy_would_refuse_it(stage: Stage) -> None:
-    address = stage.addresses["shop/web"]
-    later = f"(sleep 6; printf 'GET / HTTP/1.0\\r\\n\\r\\n') | timeout 12 nc {address} 8080"
+    inside = ("exec", "-n", "front", "client", "--", "sh", "-c")
+    told = f"/tmp/{secrets.token_hex(4)}"
+    ask = f"(until [ -e {told} ]; do sleep 0.1; done; printf 'GET / HTTP/1.0\\r\\n\\r\\n')"
+    connect = f"timeout 50 nc {stage.addresses['shop/web']} 8080"
+    established = "grep -c ':1F90 01 ' /proc/net/tcp || true"  # to port 8080
     with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(stage.kubectl, "exec", "-n", "front", "client", "--", "sh", "-c", later)
-        time.sleep(1)
+        answer = threads.submit(stage.kubectl, *inside, f"{ask} | {connect}")
+        stage.settles(lambda: int(stage.kubectl(*inside, established)))
         stage.apply(policy("shop/p", DENY_INGRESS))
         stage.settles(lambda: not stage.open("front/client", "shop/web:8080"))
-        assert not asked.done()
-        assert "HTTP/" in asked.result()
+        assert not answer.done()
+        stage.kubectl(*inside, f"touch {told}")
+        assert "HTTP/" in answer.result()
 
 
 def test_probes_of_the_node_always_pass(stage: Stage) -> None:
