@@ -2,10 +2,14 @@
 //
 // It tells the container runtime which addresses the node's pods get, routes to the pods of other nodes, and lets pods
 // speak to the world under the node's address. Nodes of kind are neighbours on one network, so plain routes are enough.
+//
+// It also enforces NetworkPolicy for the node's pods: enforce.go looks, policy.go decides what is allowed, and rules.go
+// says it to the kernel.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -14,6 +18,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -21,8 +26,12 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// lookAgain is how often everything is put right although no node has changed: somebody may have removed a route.
-const lookAgain = 30 * time.Second
+const (
+	// lookAgain is how often everything is put right although nothing has changed: somebody may have removed a route.
+	lookAgain = 30 * time.Second
+	// breath is the least time between two times that something is put right.
+	breath = 100 * time.Millisecond
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -41,29 +50,67 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	factory := informers.NewSharedInformerFactory(client, 0)
-	informer := factory.Core().V1().Nodes()
-	changed, err := watch(informer.Informer())
+	factory := informers.NewSharedInformerFactoryWithOptions(
+		client, 0, informers.WithTransform(withoutBallast))
+	nodes := factory.Core().V1().Nodes()
+	nodesChanged, policiesChanged := make(chan struct{}, 1), make(chan struct{}, 1)
+	if err := errors.Join(
+		watch(nodes.Informer(), nodesChanged, movedNode),
+		watch(factory.Core().V1().Pods().Informer(), policiesChanged, anyChange),
+		watch(factory.Core().V1().Namespaces().Informer(), policiesChanged, anyChange),
+		watch(factory.Networking().V1().NetworkPolicies().Informer(), policiesChanged, anyChange),
+	); err != nil {
+		return err
+	}
+	enforcer, err := newEnforcer(node, factory)
 	if err != nil {
 		return err
 	}
 	factory.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), informer.Informer().HasSynced) {
-		return ctx.Err()
-	}
-	for {
-		nodes, err := informer.Lister().List(labels.Everything())
-		if err == nil {
-			err = putRight(ctx, node, podSubnet, nodes)
+	for kind, synced := range factory.WaitForCacheSync(ctx.Done()) {
+		if !synced {
+			return fmt.Errorf("%v could not be listed", kind)
 		}
-		wait := lookAgain
+	}
+	// Pods start once the node has its configuration, so the rules come first.
+	if err := enforcer.enforce(ctx); err != nil {
+		log.Print(err)
+	}
+	go keep(ctx, policiesChanged, enforcer.enforce)
+	keep(ctx, nodesChanged, func(ctx context.Context) error {
+		found, err := nodes.Lister().List(labels.Everything())
 		if err != nil {
+			return err
+		}
+		return putRight(ctx, node, podSubnet, found)
+	})
+	return nil
+}
+
+// withoutBallast keeps what nobody here reads out of memory.
+func withoutBallast(object any) (any, error) {
+	if described, ok := object.(meta.Object); ok {
+		described.SetManagedFields(nil)
+		described.SetAnnotations(nil)
+	}
+	return object, nil
+}
+
+// keep does what has to be done whenever something has changed, soon again if it failed, and now and then anyway.
+func keep(ctx context.Context, changed <-chan struct{}, do func(context.Context) error) {
+	for {
+		wait := lookAgain
+		if err := do(ctx); err != nil {
 			log.Print(err)
 			wait = time.Second
 		}
+		select { // many changes that come together are seen to together
+		case <-ctx.Done():
+		case <-time.After(breath):
+		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-changed:
 		case <-time.After(wait):
 		}
@@ -84,9 +131,8 @@ func connect() (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-// watch returns a channel that has something in it when a node has come, gone or got other addresses.
-func watch(informer cache.SharedIndexInformer) (<-chan struct{}, error) {
-	changed := make(chan struct{}, 1)
+// watch puts something into changed when an object has come, gone or changed in a way that matters.
+func watch(informer cache.SharedIndexInformer, changed chan<- struct{}, matters func(old, now any) bool) error {
 	tell := func() {
 		select {
 		case changed <- struct{}{}:
@@ -97,14 +143,18 @@ func watch(informer cache.SharedIndexInformer) (<-chan struct{}, error) {
 		AddFunc:    func(any) { tell() },
 		DeleteFunc: func(any) { tell() },
 		UpdateFunc: func(old, now any) {
-			// A node's status is written every few seconds; that alone is no change.
-			if addresses(old.(*v1.Node)) != addresses(now.(*v1.Node)) {
+			if matters(old, now) {
 				tell()
 			}
 		},
 	})
-	return changed, err
+	return err
 }
+
+func anyChange(_, _ any) bool { return true }
+
+// movedNode tells new addresses from a node's status, which is written every few seconds and alone is no change.
+func movedNode(old, now any) bool { return addresses(old.(*v1.Node)) != addresses(now.(*v1.Node)) }
 
 func addresses(node *v1.Node) string {
 	return node.Spec.PodCIDR + " " + internalAddress(node)
