@@ -188,36 +188,50 @@ def command_figures() -> Iterator[Figure]:
         )
 
 
+def start_many(labs: list[Lab], count: int, at_a_time: int) -> dict[int, Session]:
+    """Start ``count`` sessions, of one lab after the other; return them by their numbers."""
+    environment = environments.load(labs[0].environment)
+
+    def start(number: int) -> Session:
+        lab = labs[number % len(labs)]
+        return sessions.start(environment, lab, lab.seeds[number % len(lab.seeds)], quiet).session
+
+    with ThreadPoolExecutor(at_a_time) as pool:
+        return dict(enumerate(pool.map(start, range(count))))
+
+
+def graded_rightly(labs: list[Lab], number: int, session: Session) -> bool:
+    """Mend every other session; return whether its grade says so."""
+    lab, environment = labs[number % len(labs)], environments.load(session.environment)
+    if number % 2:
+        proving.perform(environment, session, lab, proving.attempts(lab, "solutions")[0])
+    made = grade(environment, session, lab, quiet, restart=False)
+    good = made.gradable and made.earned == (100 if number % 2 else 0)
+    if not good:
+        print(f"  {lab.id} seed {session.seed}: {made.earned} of {made.total}", file=sys.stderr)
+    return good
+
+
+def stop_all(environment: str) -> None:
+    """Stop what the bench began."""
+    found = environments.load(environment)
+    found.stop(tuple(one.id for one in found.sessions(os.environ["BREAKFIX_OWNER"])))
+
+
 def many_figures() -> Iterator[Figure]:
     """Run many sessions of all labs with one host side by side, mend every other one, and grade them all."""
-    environment = environments.load("docker")
     labs = [lab for lab in linux_labs() if len(lab.hosts) == 1]
     for lab in labs:
-        environment.prepare(lab, quiet)
-    running: dict[int, Session] = {}
-
-    def start(number: int) -> None:
-        lab = labs[number % len(labs)]
-        running[number] = sessions.start(environment, lab, lab.seeds[number % len(lab.seeds)], quiet).session
-
-    def right(number: int) -> bool:
-        session, lab = running[number], labs[number % len(labs)]
-        if number % 2:
-            proving.perform(environment, session, lab, proving.attempts(lab, "solutions")[0])
-        made = grade(environment, session, lab, quiet, restart=False)
-        good = made.gradable and made.earned == (100 if number % 2 else 0)
-        if not good:
-            print(f"  {lab.id} seed {session.seed}: {made.earned} of {made.total}", file=sys.stderr)
-        return good
-
+        environments.load("docker").prepare(lab, quiet)
     try:
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
-            took = timed(lambda: list(pool.map(start, range(SIDE_BY_SIDE))))
+        begun = time.monotonic()
+        running = start_many(labs, SIDE_BY_SIDE, AT_A_TIME)
+        took = time.monotonic() - begun
         memory = sorted(memory_of(session) for session in running.values())
         # pytest is not made for threads, so these take turns.
-        good = sum(right(number) for number in range(SIDE_BY_SIDE))
+        good = sum(graded_rightly(labs, number, session) for number, session in running.items())
     finally:
-        environment.stop(tuple(session.id for session in running.values()))
+        stop_all("docker")
     yield Figure(f"{SIDE_BY_SIDE} sessions side by side, started", f"{took:.0f} s", "", "within 60 s", took < 60)
     yield Figure("each graded rightly", f"{good} of {SIDE_BY_SIDE}", "", "all", good == SIDE_BY_SIDE)
     small = sum(one < 40 for one in memory)
@@ -298,33 +312,15 @@ def crowded_figure(lab: Lab) -> Figure:
 
 def side_by_side_figure(labs: list[Lab]) -> Figure:
     """Run eight sessions at once on one cluster, mend every other one, grade them all."""
-    environment = environments.load("kind")
-    running: dict[int, Session] = {}
-
-    def start(number: int) -> None:
-        lab = labs[number % len(labs)]
-        running[number] = sessions.start(environment, lab, lab.seeds[number % len(lab.seeds)], quiet).session
-
-    def right(number: int) -> bool:
-        session, lab = running[number], labs[number % len(labs)]
-        if number % 2:
-            proving.perform(environment, session, lab, proving.attempts(lab, "solutions")[0])
-        made = grade(environment, session, lab, quiet)
-        return made.gradable and made.earned == (100 if number % 2 else 0)
-
     try:
-        with ThreadPoolExecutor(8) as pool:
-            took = timed(lambda: list(pool.map(start, range(8))))
-        good = sum(right(number) for number in range(8))
+        begun = time.monotonic()
+        running = start_many(labs, 8, 8)
+        took = time.monotonic() - begun
+        good = sum(graded_rightly(labs, number, session) for number, session in running.items())
     finally:
-        environment.stop(tuple(session.id for session in running.values()))
-    return Figure(
-        "eight sessions at once on one cluster, graded rightly",
-        f"{good} of 8",
-        f"started in {took:.0f} s",
-        "all",
-        good == 8,
-    )
+        stop_all("kind")
+    name = "eight sessions at once on one cluster, graded rightly"
+    return Figure(name, f"{good} of 8", f"started in {took:.0f} s", "all", good == 8)
 
 
 def kubernetes_selftest_figures() -> Iterator[Figure]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -156,6 +157,19 @@ class Stage:
 
     def start(self, name: str, seed: int = 1) -> Session:
         return sessions.start(self.environment, self.lab(name), seed, quiet, self.new_id(name)).session
+
+    def start_and_fail(self, name: str) -> str:
+        """Begin a start that fails half-way; return the id that it had."""
+        session_id = self.new_id(name)
+
+        def tell(step: str) -> None:
+            if step == "breaking it":
+                raise InterruptedError
+
+        with suppress(InterruptedError):
+            sessions.start(self.environment, self.lab(name), 1, tell, session_id)
+            raise AssertionError("it did not fail")
+        return session_id
 
     def create(self, name: str) -> Session:
         """Make a session that does not run yet."""

@@ -157,18 +157,7 @@ def test_stop_removes_everything_whatever_hangs_on_it(stage: Stage, played: Sess
 
 
 def test_a_start_that_fails_leaves_nothing(stage: Stage) -> None:
-    session_id = stage.new_id("beacon")
-
-    class Stop(Exception):
-        pass
-
-    def tell(step: str) -> None:
-        if step == "breaking it":
-            raise Stop
-
-    with pytest.raises(Stop):
-        sessions.start(stage.environment, stage.lab("beacon"), 1, tell, session_id)
-    assert_gone(stage, session_id)
+    assert_gone(stage, stage.start_and_fail("beacon"))
 
 
 def test_stop_removes_what_was_only_created(stage: Stage) -> None:

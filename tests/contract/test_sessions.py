@@ -231,21 +231,7 @@ def test_stop_removes_control_groups_that_the_candidate_made(stage: Stage) -> No
 
 
 def test_a_start_that_fails_leaves_nothing(stage: Stage) -> None:
-    lab = stage.lab("pair")
-    session_id = stage.new_id("pair")
-
-    class Stop(Exception):
-        pass
-
-    def tell(step: str) -> None:
-        if step == "breaking it":
-            raise Stop
-
-    from breakfix import sessions
-
-    with pytest.raises(Stop):
-        sessions.start(stage.environment, lab, 1, tell, session_id)
-    assert_gone(stage, session_id)
+    assert_gone(stage, stage.start_and_fail("pair"))
 
 
 def test_a_reset_brings_the_start_back(stage: Stage) -> None:

@@ -74,6 +74,7 @@ class Calls:
         monkeypatch.setattr(practice, "state", lambda: self.state)
         monkeypatch.setattr(practice, "connect", lambda: self)
         monkeypatch.setattr(practice, "load", lambda *_: self.done.append("load"))
+        monkeypatch.setattr(practice, "run_in_node", lambda *_: self.done.append("fence"))
         monkeypatch.setattr(practice, "_wait", self.wait)
         monkeypatch.setattr(kind, "create", self.create)
         monkeypatch.setattr(kind, "kubeconfig", lambda *_: {"clusters": []})
@@ -113,7 +114,7 @@ def complete(calls: Calls) -> None:
 def test_a_cluster_is_made_once(calls: Calls) -> None:
     ensure()
     ensure()
-    assert calls.done == ["create", "wait", "load", "load"]
+    assert calls.done == ["create", "wait", "fence", "load", "fence", "load"]
     assert (practice.folder() / "kubeconfig.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -121,27 +122,27 @@ def test_one_that_stands_still_is_started(calls: Calls) -> None:
     calls.state = State(exists=True, running=False, current=True)
     complete(calls)
     ensure()
-    assert calls.done == [f"start {practice.NODE}", "wait", "load"]
+    assert calls.done == [f"start {practice.NODE}", "wait", "fence", "load"]
 
 
 def test_one_of_an_older_recipe_is_made_anew(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=False)
     complete(calls)
     ensure()
-    assert calls.done == ["delete", "create", "wait", "load"]
+    assert calls.done == ["delete", "create", "wait", "fence", "load"]
 
 
 def test_one_of_an_older_recipe_that_somebody_uses_stays(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=False)
     complete(calls)
     ensure(busy=True)
-    assert calls.done == ["load"]
+    assert calls.done == ["fence", "load"]
 
 
 def test_one_that_was_never_finished_is_made_anew_even_where_sessions_speak_of_it(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=True)
     ensure(busy=True)
-    assert calls.done == ["delete", "create", "wait", "load"]
+    assert calls.done == ["delete", "create", "wait", "fence", "load"]
 
 
 def test_one_that_cannot_be_made_leaves_nothing(calls: Calls) -> None:

@@ -32,6 +32,20 @@ APP: Final = "breakfix.local/app:1"
 """What the image ``app`` is called in the cluster."""
 UP: Final = 90.0
 """Seconds that a cluster may take to answer after its node was started again."""
+# Pods answer whoever asks, and reach the cluster and nothing beyond it: not the world, not the machine around it, not the
+# workstations.  Replies pass.  The node forgets it when it restarts, so every start says it again.
+FENCE: Final = """nft -f - <<'END'
+table ip breakfix-fence
+delete table ip breakfix-fence
+table ip breakfix-fence {
+    chain forward {
+        type filter hook forward priority -10
+        ct state established,related accept
+        iifname "veth*" oifname "eth*" drop
+        iifname "eth*" oifname "eth*" drop
+    }
+}
+END"""
 ARCHIVE: Final = "/root/image.tar"
 PINNED: Final = "io.cri-containerd.pinned=pinned"
 """The label of an image that the kubelet never removes when its disk is full: nobody could pull it again."""
@@ -91,6 +105,7 @@ def ensure(tell: Tell, busy: Callable[[], bool]) -> None:
     if not (found.running and found.current and _is_complete()):
         with images.one_at_a_time("cluster"):
             _bring_up(tell, busy)
+    run_in_node(connect(), FENCE)
     load(connect(), "app", (APP,), tell)
 
 

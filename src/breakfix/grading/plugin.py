@@ -30,6 +30,9 @@ PULSE: Final = 0.25
 SETTLING: Final = {Look.FIRST: 1.0, Look.RESTARTED: 5.0}
 """Seconds in which what does not work yet is asked again: systemd calls most services started before they listen."""
 
+CLUSTER_SETTLING: Final = 5.0
+"""The same in a cluster, at every look: one question over its network may take seconds, and deserves a second try."""
+
 WORDS: Final = {
     "==": "",
     "!=": "anything but ",
@@ -56,7 +59,8 @@ class GradingPlugin:
         self._compared: tuple[str, str] | None = None
         self._held: list[str] = []
         self._holding: list[tuple[Check, Callable[[], object], float]] = []
-        self._settled = time.monotonic() + SETTLING[look]
+        patience = CLUSTER_SETTLING if variant.lab.cluster else SETTLING[look]
+        self._settled = time.monotonic() + patience
 
     # -- what a grader may ask for -------------------------------------------------------------------------------------
 
