@@ -32,7 +32,7 @@ APP: Final = "breakfix.local/app:1"
 """What the image ``app`` is called in the cluster."""
 UP: Final = 90.0
 """Seconds that a cluster may take to answer after its node was started again."""
-# Pods answer whoever asks, and reach the cluster and nothing beyond it: not the world, not the machine around it, not the
+# Pods answer whoever asks, and reach the cluster and nothing beyond: not the world, not the machine around it, not the
 # workstations.  Replies pass.  The node forgets it when it restarts, so every start says it again.
 FENCE: Final = """nft -f - <<'END'
 table ip breakfix-fence
