@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SETUP_DEADLINE: Final = 60.0
 SYMPTOM_DEADLINE: Final = 20.0
+CLUSTER_PATIENCE: Final = 3
+"""How many times as long both may take in a cluster: pods that crash on a busy machine take their time."""
 PULSE: Final = 0.05
 
 
@@ -139,7 +141,8 @@ def run_script(shell: Shell, host: str, script: Path, variant: Variant) -> None:
 
     Raises StartFailed where it fails.
     """
-    done = shell.run(f"bash -euo pipefail -s <<'{MARK}'\n{templates.read(script, variant)}\n{MARK}", SETUP_DEADLINE)
+    longest = SETUP_DEADLINE * (CLUSTER_PATIENCE if variant.lab.cluster else 1)
+    done = shell.run(f"bash -euo pipefail -s <<'{MARK}'\n{templates.read(script, variant)}\n{MARK}", longest)
     if done.exit_status:
         tail = "\n".join((done.text + done.error_text).strip().splitlines()[-8:])
         raise StartFailed(
@@ -161,21 +164,22 @@ def _prove_symptom(probes: Probes, variant: Variant) -> None:
     if not found:
         path = variant.lab.setup / "symptom.sh"
         raise InvalidLab((Problem(path, 1, "a lab needs a symptom.sh that proves its broken state"),))
-    deadline = time.monotonic() + SYMPTOM_DEADLINE
+    longest = SYMPTOM_DEADLINE * (CLUSTER_PATIENCE if variant.lab.cluster else 1)
     shells = [probes.client_shell() if where == CLIENT else probes.trusted_shell(where) for where, _ in found]
     together(
-        partial(_wait_for_symptom, shell, templates.read(path, variant), path, deadline)
+        partial(_wait_for_symptom, shell, templates.read(path, variant), path, longest)
         for shell, (_, path) in zip(shells, found, strict=True)
     )
 
 
-def _wait_for_symptom(shell: Shell, script: str, path: Path, deadline: float) -> None:
+def _wait_for_symptom(shell: Shell, script: str, path: Path, longest: float) -> None:
+    deadline = time.monotonic() + longest
     while (done := shell.run(f"set -eu\n{script}", SYMPTOM_DEADLINE)).exit_status:
         if time.monotonic() > deadline:
             said = (done.text + done.error_text).strip()
             raise StartFailed(
                 "the broken state could not be proven",
-                why=f"{path.name} ended with status {done.exit_status} for {SYMPTOM_DEADLINE:g} s: {said or 'silent'}",
+                why=f"{path.name} ended with status {done.exit_status} for {longest:g} s: {said or 'silent'}",
                 next_step="This is a fault of the lab or of this machine, not yours: breakfix selftest LAB",
             )
         time.sleep(PULSE)
