@@ -145,7 +145,7 @@ def parse(path: Path, lab_id: str, grader: Path | None) -> tuple[Lab | None, tup
         # tomllib lets through what int() says of too many digits, and what too many brackets do.
         found = re.search(r"at line (\d+)", str(error))
         at_end = "end of document" in str(error)
-        line = int(found[1]) if found else len(text.splitlines()) if at_end else 1
+        line = int(found[1]) if found else len(text.removesuffix("\n").split("\n")) if at_end else 1
         return None, (Problem(path, max(1, line), f"not TOML: {error}"),)
     return _lab(written, lab_id, path.parent, grader), ()
 
