@@ -57,6 +57,7 @@ class Api:
 
         Raises HostUnreachable where nobody answers in time, Refused where the answer is an error.
         """
+        from kubernetes.client.exceptions import ApiException  # noqa: PLC0415
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         asked = f"{path}?{urlencode(query)}" if query else path
@@ -67,7 +68,7 @@ class Api:
         try:
             answer = self._client.call_api(*call, _request_timeout=DEADLINE)
             data = bytes(answer.read())  # type: ignore[no-untyped-call]
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, ApiException) as error:
             raise HostUnreachable(
                 f"the API server of {self.name} does not answer", why=str(error), next_step="breakfix cluster"
             ) from error

@@ -15,7 +15,7 @@ from breakfix import images, recipes
 from breakfix.cluster import kind
 from breakfix.cluster.api import Api
 from breakfix.engine.client import connect, not_ready
-from breakfix.errors import HostUnreachable, NotReady
+from breakfix.errors import CannotGrade, NotReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,8 +158,8 @@ def _wait(tell: Tell) -> None:
             if (dns.get("status") or {}).get("readyReplicas"):
                 return
             why = "CoreDNS has no ready pod"
-        except HostUnreachable as error:
-            why = error.why
+        except CannotGrade as error:
+            why = error.why or error.what
         if time.monotonic() > deadline:
             raise NotReady(
                 "the practice cluster does not come up", why=why,
