@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,18 +238,21 @@ def _fill(api: APIClient, volume: str) -> None:
     api.remove_container(box, force=True)
 
 
-_threads = threading.Lock()
+_threads: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 @contextmanager
 def one_at_a_time(what: str) -> Iterator[None]:
-    """Let one process at a time do this: two that make the same image would each do all the work."""
+    """Let one process at a time do this: two that make the same image would each do all the work.
+
+    Whoever does one thing may do another on the way: making a cluster builds the image of its nodes.
+    """
     import fcntl  # noqa: PLC0415
 
     from platformdirs import user_cache_path  # noqa: PLC0415
 
     folder = user_cache_path("breakfix", ensure_exists=True)
-    with _threads, (folder / f"{what}.lock").open("w") as lock:
+    with _threads[what], (folder / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

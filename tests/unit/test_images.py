@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tarfile
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,3 +148,34 @@ def test_without_a_registry_kinds_nodes_are_ours(node: Engine) -> None:
 def test_with_a_registry_kinds_nodes_are_its_own(node: Engine) -> None:
     node.registry = True
     assert images.node(lambda _: None) is None
+
+
+def test_what_is_done_one_at_a_time_may_build_on_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # On a machine with nothing built, making the cluster hung: it waited for itself to let it build the node image.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def nested() -> None:
+        with images.one_at_a_time("cluster"), images.one_at_a_time("build"):
+            pass
+
+    thread = threading.Thread(target=nested, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_two_that_do_the_same_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    order: list[str] = []
+
+    def other() -> None:
+        with images.one_at_a_time("build"):
+            order.append("other")
+
+    thread = threading.Thread(target=other, daemon=True)
+    with images.one_at_a_time("build"):
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "other"]
