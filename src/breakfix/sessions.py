@@ -141,13 +141,17 @@ def run_script(shell: Shell, host: str, script: Path, variant: Variant) -> None:
 
     Raises StartFailed where it fails.
     """
-    longest = SETUP_DEADLINE * (CLUSTER_PATIENCE if variant.lab.cluster else 1)
+    longest = _patience(SETUP_DEADLINE, variant)
     done = shell.run(f"bash -euo pipefail -s <<'{MARK}'\n{templates.read(script, variant)}\n{MARK}", longest)
     if done.exit_status:
         tail = "\n".join((done.text + done.error_text).strip().splitlines()[-8:])
         raise StartFailed(
             f"{script.name} failed on {host} with status {done.exit_status}", why=tail or "It was silent."
         )
+
+
+def _patience(deadline: float, variant: Variant) -> float:
+    return deadline * (CLUSTER_PATIENCE if variant.lab.cluster else 1)
 
 
 MARK: Final = "BREAKFIX-END-OF-SCRIPT"
@@ -164,7 +168,7 @@ def _prove_symptom(probes: Probes, variant: Variant) -> None:
     if not found:
         path = variant.lab.setup / "symptom.sh"
         raise InvalidLab((Problem(path, 1, "a lab needs a symptom.sh that proves its broken state"),))
-    longest = SYMPTOM_DEADLINE * (CLUSTER_PATIENCE if variant.lab.cluster else 1)
+    longest = _patience(SYMPTOM_DEADLINE, variant)
     shells = [probes.client_shell() if where == CLIENT else probes.trusted_shell(where) for where, _ in found]
     together(
         partial(_wait_for_symptom, shell, templates.read(path, variant), path, longest)

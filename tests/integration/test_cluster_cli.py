@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from breakfix.cluster.practice import NODE
+from breakfix.engine.client import connect
+from tests.stage import until
+
 if TYPE_CHECKING:
     from tests.stage import Stage
 
@@ -80,3 +84,22 @@ def test_stop_ends_it(practice: Stage, session_id: str) -> None:
     assert done.returncode == 0, done.stderr
     assert session_id not in {one["id"] for one in answer(practice, "sessions")["sessions"]}
     assert practice.environment.leftovers(session_id) == ()
+
+
+def test_a_cluster_whose_engine_just_came_up_is_waited_for_and_its_sessions_live_on(practice: Stage) -> None:
+    session = practice.start("beacon", 1)
+    # The engine starts the node by itself: it runs, and for a while nothing in it answers.
+    connect().restart(NODE, timeout=0)
+    done = practice.cli("cluster", "warm")
+    assert done.returncode == 0, done.stderr
+    practice.solve(session)
+    done = practice.cli("grade", session.id)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_cluster_whose_node_was_killed_is_started_again(practice: Stage) -> None:
+    connect().kill(NODE)
+    until(lambda: not connect().inspect_container(NODE)["State"]["Running"])
+    done = practice.cli("cluster", "warm")
+    assert done.returncode == 0, done.stderr
+    assert answer(practice, "cluster")["cluster"]["running"]

@@ -114,7 +114,7 @@ def complete(calls: Calls) -> None:
 def test_a_cluster_is_made_once(calls: Calls) -> None:
     ensure()
     ensure()
-    assert calls.done == ["create", "wait", "fence", "load", "fence", "load"]
+    assert calls.done == ["create", "wait", "wait", "fence", "load", "wait", "fence", "load"]
     assert (practice.folder() / "kubeconfig.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -129,20 +129,20 @@ def test_one_of_an_older_recipe_is_made_anew(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=False)
     complete(calls)
     ensure()
-    assert calls.done == ["delete", "create", "wait", "fence", "load"]
+    assert calls.done == ["delete", "create", "wait", "wait", "fence", "load"]
 
 
 def test_one_of_an_older_recipe_that_somebody_uses_stays(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=False)
     complete(calls)
     ensure(busy=True)
-    assert calls.done == ["fence", "load"]
+    assert calls.done == ["wait", "fence", "load"]
 
 
 def test_one_that_was_never_finished_is_made_anew_even_where_sessions_speak_of_it(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=True)
     ensure(busy=True)
-    assert calls.done == ["delete", "create", "wait", "fence", "load"]
+    assert calls.done == ["delete", "create", "wait", "wait", "fence", "load"]
 
 
 def test_one_that_cannot_be_made_leaves_nothing(calls: Calls) -> None:

@@ -22,6 +22,8 @@ CLUSTER_LABEL: Final = "io.x-k8s.kind.cluster"
 
 AUDIT_FOLDER: Final = "/etc/kubernetes/audit"
 AUDIT_LOG: Final = "/var/log/kubernetes/audit.log"
+AUDIT_LOGS: Final = "/var/log/kubernetes/audit*.log"
+"""With those that were put aside when they had grown."""
 AUDIT_POLICY: Final = """\
 # Who changed what and when, not what it looked like: a report tells the candidate's own steps from it.
 apiVersion: audit.k8s.io/v1

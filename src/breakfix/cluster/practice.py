@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from breakfix.cluster.api import Object
     from docker import APIClient
 
     Tell = Callable[[str], None]
@@ -30,8 +32,8 @@ NODE: Final = f"{NAME}-control-plane"
 """The one node's name, and its container's: kind calls it so, and the API server's certificate is made out to it."""
 APP: Final = "breakfix.local/app:1"
 """What the image ``app`` is called in the cluster."""
-UP: Final = 90.0
-"""Seconds that a cluster may take to answer after its node was started again."""
+UP: Final = 180.0
+"""Seconds that a cluster may take to serve after its node was started again: 20 to 40 on two idle cores."""
 # Pods answer whoever asks, and reach the cluster and nothing beyond: not the world, not the machine around it, not the
 # workstations.  Replies pass.  The node forgets it when it restarts, so every start says it again.
 FENCE: Final = """nft -f - <<'END'
@@ -105,6 +107,8 @@ def ensure(tell: Tell, busy: Callable[[], bool]) -> None:
     if not (found.running and found.current and _is_complete()):
         with images.one_at_a_time("cluster"):
             _bring_up(tell, busy)
+    # It may run since a moment ago: the engine starts its node by itself when it comes up.
+    _wait(tell)
     run_in_node(connect(), FENCE)
     load(connect(), "app", (APP,), tell)
 
@@ -125,8 +129,6 @@ def _bring_up(tell: Tell, busy: Callable[[], bool]) -> None:
         tell("starting the practice cluster again")
         with not_ready("starting the practice cluster"):
             connect().start(NODE)
-        administrator.cache_clear()
-        _wait(tell)
 
 
 def _create(tell: Tell) -> None:
@@ -149,23 +151,43 @@ def write_private(path: Path, text: str) -> None:
 
 def _wait(tell: Tell) -> None:
     """Wait until the API server answers and names can be resolved."""
-    tell("waiting for the cluster")
-    deadline = time.monotonic() + UP
-    while True:
-        try:
-            administrator().request("GET", "/readyz?verbose=", kind="")
-            dns = administrator().get("/apis/apps/v1/namespaces/kube-system/deployments/coredns") or {}
-            if (dns.get("status") or {}).get("readyReplicas"):
-                return
-            why = "CoreDNS has no ready pod"
-        except CannotGrade as error:
-            why = error.why or error.what
+    deadline, told = time.monotonic() + UP, ""
+    while (why := _what_is_missing()) is not None:
         if time.monotonic() > deadline:
             raise NotReady(
                 "the practice cluster does not come up", why=why,
                 next_step="breakfix cluster drop makes the next start build it anew",
             )  # fmt: skip
+        if why != told:
+            tell(f"waiting for the cluster: {why.splitlines()[0]}")
+        told = why
         time.sleep(0.5)
+
+
+def _what_is_missing() -> str | None:
+    try:
+        administrator().request("GET", "/readyz", kind="")
+        pods = administrator().list("/api/v1/namespaces/kube-system/pods", labelSelector="k8s-app=kube-dns")
+    except CannotGrade as error:
+        return error.why or error.what
+    since = _node_started()
+    return None if any(_serves(pod, since) for pod in pods) else "CoreDNS has no ready pod"
+
+
+def _node_started() -> datetime:
+    with not_ready("looking at the cluster's node"):
+        return _moment(connect().inspect_container(NODE)["State"]["StartedAt"])
+
+
+def _serves(pod: Object, since: datetime) -> bool:
+    """Return True if a pod is ready, and not by what was written of it before the node was started."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or []
+    return any(one.get("ready") and _moment(one["state"]["running"]["startedAt"]) >= since for one in containers)
+
+
+def _moment(text: str) -> datetime:
+    """Return a moment of the engine's or the API's.  The engine gives nanoseconds."""
+    return datetime.fromisoformat(text[: len("2026-01-01T00:00:00")]).replace(tzinfo=UTC)
 
 
 def drop(tell: Tell) -> None:

@@ -442,11 +442,12 @@ class DockerEnvironment:
         code = {host: self._code.pop(container_name(session.id, host)).result() for host in session.hosts}
         # From here on the candidate is in there: no shell of ours stays open beside them.
         self._close_shells(session.id)
-        more = {labels.BASELINE: json.dumps(baseline), labels.CODE: json.dumps(code)}
+        return self._note_ready(session, baseline, {labels.CODE: json.dumps(code)})
+
+    def _note_ready(self, session: Session, baseline: dict[str, JsonValue], more: dict[str, str]) -> Session:
+        kept = labels.of(session, labels.ROLE_READY, **{labels.BASELINE: json.dumps(baseline)}, **more)
         with not_ready("marking the session ready"):
-            self._api.create_volume(
-                container_name(session.id, "ready"), labels=labels.of(session, labels.ROLE_READY, **more)
-            )
+            self._api.create_volume(container_name(session.id, "ready"), labels=kept)
         self._creating.pop(session.id, None)
         return replace(session, state=SessionState.READY, baseline=baseline)
 

@@ -15,7 +15,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import images, recipes
-from breakfix.cluster import audit, namespaces, practice, settling
+from breakfix.cluster import audit, kind, namespaces, practice, settling
 from breakfix.engine import labels, profile, terminal
 from breakfix.engine.client import connect as connect_engine
 from breakfix.engine.client import not_ready, unreachable
@@ -30,7 +30,7 @@ from breakfix.environments.docker import (
     one_capability_more,
 )
 from breakfix.errors import HostUnreachable, NotReady, StartFailed, UsageError
-from breakfix.model import CLUSTER, Session, SessionState
+from breakfix.model import CLUSTER, Session
 from breakfix.together import together
 
 if TYPE_CHECKING:
@@ -166,9 +166,7 @@ class KindEnvironment(DockerEnvironment):
     def changes(self, session: Session, after: datetime | None = None) -> tuple[Event, ...]:
         """Read them from the API server's audit log, in the node."""
         who = audit.user(namespaces.own(session), namespaces.CANDIDATE)
-        found = practice.run_in_node(
-            self._api, f"grep -hF '{who}' /var/log/kubernetes/audit*.log | tail -n {READ}; true"
-        )
+        found = practice.run_in_node(self._api, f"grep -hF '{who}' {kind.AUDIT_LOGS} | tail -n {READ}; true")
         return audit.read(found, session.id, who, after)
 
     def boot(self, session: Session) -> None:
@@ -182,13 +180,7 @@ class KindEnvironment(DockerEnvironment):
 
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
         """Make the volume that says so."""
-        with not_ready("marking the session ready"):
-            self._api.create_volume(
-                container_name(session.id, "ready"),
-                labels=labels.of(session, labels.ROLE_READY, **{labels.BASELINE: json.dumps(baseline)}),
-            )
-        self._creating.pop(session.id, None)
-        return replace(session, state=SessionState.READY, baseline=baseline)
+        return self._note_ready(session, baseline, {})
 
     # -- looking and working ---------------------------------------------------------------------------------------
 
