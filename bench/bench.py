@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ HERE = Path(__file__).parent
 BREAKFIX = [sys.executable, "-c", "from breakfix.cli import main; main()"]
 SIDE_BY_SIDE = 40
 AT_A_TIME = 4
+TIMES = 20
+LONG = ("repeats", "selftest")
 
 
 @dataclass(frozen=True)
@@ -323,6 +326,40 @@ def side_by_side_figure(labs: list[Lab]) -> Figure:
     return Figure(name, f"{good} of 8", f"started in {took:.0f} s", "all", good == 8)
 
 
+def repeat_figures() -> Iterator[Figure]:
+    """Start, grade, mend and grade again each Linux lab twenty times: one that errs twice is not finished."""
+    environments.load("docker").prepare(linux_labs()[0], quiet)
+    turns = [(lab.id, lab.seeds[turn % len(lab.seeds)]) for turn in range(TIMES) for lab in linux_labs()]
+    # Processes: pytest is not made for threads.
+    with ProcessPoolExecutor(3) as pool:
+        right = list(pool.map(rightly_both_ways, *zip(*turns, strict=True)))
+    wrong = Counter(lab for (lab, _), good in zip(turns, right, strict=True) if not good)
+    yield Figure(
+        f"each Linux lab {TIMES} times, graded rightly both ways",
+        f"{sum(right)} of {len(right)}",
+        ", ".join(f"{lab} wrong {count} times" for lab, count in wrong.items()),
+        "no lab wrong twice",
+        all(count < 2 for count in wrong.values()),
+    )
+
+
+def rightly_both_ways(lab_id: str, seed: int) -> bool:
+    """Return whether a session scores 0 untouched and everything after the first solution."""
+    lab = next(one for one in linux_labs() if one.id == lab_id)
+    environment = environments.load(lab.environment)
+    session = sessions.start(environment, lab, seed, quiet).session
+    try:
+        before = grade(environment, session, lab, quiet)
+        proving.perform(environment, session, lab, proving.attempts(lab, "solutions")[0])
+        after = grade(environment, session, lab, quiet)
+    finally:
+        environment.stop((session.id,))
+    good = before.gradable and before.earned == 0 and after.passed
+    if not good:
+        print(f"  {lab.id} seed {seed}: {before.earned}, then {after.earned} of {after.total}", file=sys.stderr)
+    return good
+
+
 def kubernetes_selftest_figures() -> Iterator[Figure]:
     """Prove every Kubernetes lab on every seed."""
     yield selftest_figure("Kubernetes", labs_of("kubernetes"), 35)
@@ -353,14 +390,15 @@ FIGURES = {
     "grade": grade_figures,
     "many": many_figures,
     "cluster": cluster_figures,
+    "repeats": repeat_figures,
     "selftest": selftest_figures,
     "selftest-kubernetes": kubernetes_selftest_figures,
 }
 
 
 def main() -> int:
-    """Measure what was asked for, or everything but the self-tests, which take long."""
-    wanted = sys.argv[1:] or [name for name in FIGURES if not name.startswith("selftest")]
+    """Measure what was asked for, or everything but what takes long."""
+    wanted = sys.argv[1:] or [name for name in FIGURES if not name.startswith(LONG)]
     if unknown := set(wanted) - FIGURES.keys():
         print(f"no figure is called {', '.join(unknown)}; there are {', '.join(FIGURES)}", file=sys.stderr)
         return 2

@@ -35,6 +35,10 @@ class FakeApi:
         assert isinstance(self.answer, dict)
         return self.answer
 
+    def merge(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
+        self.created.append({"path": path, "patch": patch})
+        return {}
+
     def request(self, method: str, path: str, manifest: object, **query: str) -> dict[str, Any]:
         self.created.append({"path": path, "method": method, "query": query, "body": manifest})
         if isinstance(self.answer, Refused):
@@ -171,3 +175,12 @@ def test_ready_means_ready_and_staying() -> None:
     assert not is_ready(pod("x", ready=False))
     assert not is_ready(pod("x", ending=True))
     assert not is_ready({})
+
+
+def test_a_restart_changes_the_template_and_nothing_else(cluster: Cluster, api: FakeApi) -> None:
+    cluster.restart("deployments", "web", "bank")
+    (made,) = api.created
+    assert made["path"] == "/apis/apps/v1/namespaces/bank-1a2b/deployments/web"
+    (annotations,) = made["patch"]["spec"]["template"]["metadata"].values()
+    assert list(annotations) == ["kubectl.kubernetes.io/restartedAt"]
+    assert list(made["patch"]["spec"]) == ["template"]

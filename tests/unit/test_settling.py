@@ -82,6 +82,35 @@ def test_a_workload_counts_as_moving_until_its_controller_has_looked(found: dict
     assert settling.unseen(found) is unseen
 
 
+def deployment(
+    pods: int, ready: int, updated: int, available: int, *conditions: tuple[str, str], **spec: object
+) -> dict[str, Any]:
+    counts = {"replicas": pods, "readyReplicas": ready, "updatedReplicas": updated, "availableReplicas": available}
+    said = [{"type": kind, "status": status} for kind, status in conditions]
+    return {"spec": {"replicas": 2, **spec}, "status": {**counts, "conditions": said}}
+
+
+PROGRESSING = ("Progressing", "True")
+
+
+@pytest.mark.parametrize(
+    ("found", "moving"),
+    [
+        pytest.param(deployment(2, 2, 2, 2, PROGRESSING), False, id="it is complete"),
+        pytest.param(deployment(2, 2, 2, 1, PROGRESSING), True, id="minReadySeconds are not over"),
+        pytest.param(deployment(3, 3, 1, 3, PROGRESSING), True, id="old pods are about to go"),
+        pytest.param(deployment(1, 1, 1, 1, PROGRESSING), True, id="one is about to be made"),
+        pytest.param(deployment(3, 2, 1, 2, PROGRESSING), False, id="a pod is not ready, and says itself why"),
+        pytest.param(deployment(1, 1, 1, 1, PROGRESSING, ("ReplicaFailure", "True")), False, id="a quota forbids it"),
+        pytest.param(deployment(2, 2, 1, 2, ("Progressing", "False")), False, id="its deadline is over"),
+        pytest.param(deployment(2, 2, 1, 2, PROGRESSING, paused=True), False, id="it is paused"),
+        pytest.param({"spec": None, "status": None}, False, id="nothing is said of it"),
+    ],
+)
+def test_a_rollout_between_two_steps_is_moving(found: dict[str, Any], moving: bool) -> None:
+    assert settling.between_steps(found) is moving
+
+
 class FakeApi:
     """Answers lists from a table, which a function may change after each round."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from breakfix.cluster.objects import condition, field, is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,64 +39,62 @@ def settle(api: Api, namespaces: Iterable[str], longest: float = LONGEST) -> flo
 
 def moving(api: Api, namespace: str) -> bool:
     """Return True while a controller or a pod of the namespace has work under way."""
+    now = datetime.now(UTC)
+    pods = api.list(f"/api/v1/namespaces/{namespace}/pods")
+    if any(on_its_way(pod, now) for pod in pods):
+        return True
     apps = f"/apis/apps/v1/namespaces/{namespace}"
     for kind in ("deployments", "statefulsets", "daemonsets"):
-        if any(unseen(one) for one in api.list(f"{apps}/{kind}")):
+        if any(unseen(one) or between_steps(one) for one in api.list(f"{apps}/{kind}")):
             return True
-    now = datetime.now(UTC)
-    if any(_since(_changed(one), now) < SPREADING for path in SPREAD for one in api.list(path.format(namespace))):
-        return True
-    return any(on_its_way(pod, now) for pod in api.list(f"/api/v1/namespaces/{namespace}/pods"))
+    return any(_since(_changed(one), now) < SPREADING for path in SPREAD for one in api.list(path.format(namespace)))
 
 
 def unseen(workload: Object) -> bool:
     """Return True while the controller has not looked at the newest version of a workload."""
-    seen = _of(workload, "status").get("observedGeneration", 0)
-    return bool(seen < _of(workload, "metadata").get("generation", 0))
+    return bool(field(workload, "status.observedGeneration", 0) < field(workload, "metadata.generation", 0))
+
+
+def between_steps(deployment: Object) -> bool:
+    """Return True while a rollout goes on though all pods are ready: the next are due, or these not yet trusted."""
+    there = field(deployment, "status.replicas", 0)
+    if field(deployment, "spec.paused") or field(deployment, "status.readyReplicas", 0) < there:
+        return False
+    if condition(deployment, "ReplicaFailure") or condition(deployment, "Progressing").get("status") != "True":
+        return False
+    counts = [field(deployment, f"status.{one}", 0) for one in ("replicas", "updatedReplicas", "availableReplicas")]
+    return any(one != field(deployment, "spec.replicas", 1) for one in counts)
 
 
 def on_its_way(pod: Object, now: datetime) -> bool:
     """Return True while a pod is starting or ending, and not stuck in that."""
-    if _of(pod, "metadata").get("deletionTimestamp"):
+    if field(pod, "metadata.deletionTimestamp"):
         return True
-    status = _of(pod, "status")
-    if status.get("phase") in {"Succeeded", "Failed"}:
+    if field(pod, "status.phase") in {"Succeeded", "Failed"}:
         return False
-    if not status.get("containerStatuses") and not status.get("initContainerStatuses"):
-        return not _unschedulable(status) and _since(_of(pod, "metadata").get("creationTimestamp"), now) < YOUNG
-    statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    return not _ready(status) and all(_may_become_ready(one, now) for one in statuses)
-
-
-def _unschedulable(status: Object) -> bool:
-    return _condition(status, "PodScheduled").get("reason") == "Unschedulable"
-
-
-def _ready(status: Object) -> bool:
-    return _condition(status, "Ready").get("status") == "True"
-
-
-def _condition(status: Object, kind: str) -> Object:
-    found = [one for one in status.get("conditions") or () if one.get("type") == kind]
-    return found[0] if found else {}
+    statuses = [*field(pod, "status.initContainerStatuses", []), *field(pod, "status.containerStatuses", [])]
+    if not statuses:
+        unschedulable = condition(pod, "PodScheduled").get("reason") == "Unschedulable"
+        return not unschedulable and _since(field(pod, "metadata.creationTimestamp"), now) < YOUNG
+    return not is_ready(pod) and all(_may_become_ready(one, now) for one in statuses)
 
 
 def _may_become_ready(container: Object, now: datetime) -> bool:
-    state = _of(container, "state")
+    state = field(container, "state", {})
     if "waiting" in state:
-        return _of(state, "waiting").get("reason") in AT_WORK
+        return str(field(state, "waiting.reason")) in AT_WORK
     if "terminated" in state:
-        return _of(state, "terminated").get("exitCode") == 0
+        return bool(field(state, "terminated.exitCode") == 0)
     if container.get("ready"):
         return True
     # One that has ended before will do so again; one that has just begun may need a moment.
-    fresh = _since(_of(state, "running").get("startedAt"), now) < YOUNG
+    fresh = _since(field(state, "running.startedAt"), now) < YOUNG
     return fresh and not container.get("restartCount", 0)
 
 
 def _changed(found: Object) -> object:
     """Return when an object's content was last written, by whomever."""
-    return max((str(one.get("time")) for one in _of(found, "metadata").get("managedFields") or ()), default="")
+    return max((str(one.get("time")) for one in field(found, "metadata.managedFields", [])), default="")
 
 
 def _since(moment: object, now: datetime) -> float:
@@ -102,12 +102,6 @@ def _since(moment: object, now: datetime) -> float:
         return (now - datetime.fromisoformat(str(moment))).total_seconds()
     except ValueError:
         return YOUNG
-
-
-def _of(found: Object, key: str) -> dict[str, Any]:
-    """Return what is below a key: nothing where it is missing, null, or no object at all."""
-    inner = found.get(key)
-    return inner if isinstance(inner, dict) else {}
 
 
 def until(holds: Callable[[], bool], longest: float) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from breakfix.cluster import settling
 from breakfix.cluster.api import Refused
+from breakfix.cluster.objects import field, is_ready
 from breakfix.errors import GraderFailed
 from breakfix.probes import inventory
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from breakfix.cluster.api import Api, Object
     from breakfix.model import JsonValue
+
+
+__all__ = ["Cluster", "field", "is_ready"]
 
 
 class Cluster:
@@ -131,6 +136,12 @@ class Cluster:
             return error.said or str(error.code)
         return ""
 
+    def restart(self, kind: str, workload: str, namespace: str = "") -> None:
+        """Have a workload's pods replaced as its strategy says: what ``kubectl rollout restart`` does."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        template = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}
+        self._api.merge(f"{self._path(kind, namespace)}/{workload}", {"spec": {"template": template}})
+
     def inside(self, pod: str, namespace: str = "") -> Host:
         """Return the network of a pod, with our own tools: what that pod would reach."""
         return self._inside(self.name(namespace), pod)
@@ -146,21 +157,3 @@ class Cluster:
     def settle(self) -> float:
         """Wait until nothing is on its way any more; return the seconds that took."""
         return settling.settle(self._api, self._namespaces.values())
-
-
-def is_ready(pod: Object) -> bool:
-    """Return whether a pod is ready and stays."""
-    ready = [one.get("status") for one in field(pod, "status.conditions", []) if one.get("type") == "Ready"]
-    return ready == ["True"] and not field(pod, "metadata.deletionTimestamp")
-
-
-def field(found: Any, path: str, default: Any = None) -> Any:  # noqa: ANN401  # JSON is whatever it is
-    """Return what stands at a dotted path of an object; the default where it is missing or null on the way."""
-    for key in path.split("."):
-        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
-        elif isinstance(found, dict):
-            found = found.get(key)
-        else:
-            return default
-    return default if found is None else found

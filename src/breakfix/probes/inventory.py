@@ -11,6 +11,8 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from breakfix.cluster.objects import field
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -57,7 +59,7 @@ def take(api: Api, namespaces: Mapping[str, str], kinds: Iterable[str] = COMPARE
     wanted = tuple(kinds)
     facts: dict[str, JsonValue] = {}
     for called, name in namespaces.items():
-        labels = ((api.get(f"/api/v1/namespaces/{name}") or {}).get("metadata") or {}).get("labels") or {}
+        labels = field(api.get(f"/api/v1/namespaces/{name}"), "metadata.labels", {})
         facts |= {f"{called}/labels/{key}": value for key, value in labels.items() if key.startswith("pod-security")}
         for kind in wanted:
             for one in api.list(f"{KINDS[kind]}/namespaces/{name}/{kind}"):
@@ -67,7 +69,7 @@ def take(api: Api, namespaces: Mapping[str, str], kinds: Iterable[str] = COMPARE
 
 def facts_of(place: str, kind: str, found: Object) -> dict[str, JsonValue]:
     """Return the facts of one object, below ``place``."""
-    name = str((found.get("metadata") or {}).get("name"))
+    name = str(field(found, "metadata.name"))
     if name in FOREIGN or (kind == "secrets" and str(found.get("type", "")).endswith("service-account-token")):
         return {}
     content: dict[str, Any] = {
@@ -76,7 +78,7 @@ def facts_of(place: str, kind: str, found: Object) -> dict[str, JsonValue]:
     if kind == "serviceaccounts":
         content["automount"] = found.get("automountServiceAccountToken", True)
     if kind == "persistentvolumeclaims":
-        content["uid"] = (found.get("metadata") or {}).get("uid")
+        content["uid"] = field(found, "metadata.uid")
     facts = {f"{place}/{name}": "is there"}
     for path, value in _leaves(content):
         facts[f"{place}/{name}/{path}"] = _sum(value) if kind in SUMMED else value
