@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from breakfix.cluster.practice import NODE
+from breakfix.cluster.node import NODE
 from breakfix.engine.client import connect
 from tests.stage import until
 

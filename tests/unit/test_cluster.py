@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from breakfix.cluster import kind, namespaces, practice
+from breakfix.cluster import kind, loading, namespaces, node, practice
 from breakfix.cluster.practice import State
 from breakfix.errors import NotReady
 
@@ -73,8 +73,9 @@ class Calls:
         monkeypatch.setattr(practice, "folder", lambda: tmp_path)
         monkeypatch.setattr(practice, "state", lambda: self.state)
         monkeypatch.setattr(practice, "connect", lambda: self)
-        monkeypatch.setattr(practice, "load", lambda *_: self.done.append("load"))
-        monkeypatch.setattr(practice, "run_in_node", lambda *_: self.done.append("fence"))
+        monkeypatch.setattr(practice, "Api", lambda *_: self)
+        monkeypatch.setattr(loading, "load", lambda *_: self.done.append("load"))
+        monkeypatch.setattr(node, "run", lambda *_: self.done.append("fence"))
         monkeypatch.setattr(practice, "_wait", self.wait)
         monkeypatch.setattr(kind, "create", self.create)
         monkeypatch.setattr(kind, "kubeconfig", lambda *_: {"clusters": []})
@@ -122,7 +123,7 @@ def test_one_that_stands_still_is_started(calls: Calls) -> None:
     calls.state = State(exists=True, running=False, current=True)
     complete(calls)
     ensure()
-    assert calls.done == [f"start {practice.NODE}", "wait", "fence", "load"]
+    assert calls.done == [f"start {node.NODE}", "wait", "fence", "load"]
 
 
 def test_one_of_an_older_recipe_is_made_anew(calls: Calls) -> None:

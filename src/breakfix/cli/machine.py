@@ -82,13 +82,13 @@ def show(ctx: typer.Context, output: Output = Form.TEXT) -> None:
     if ctx.invoked_subcommand:
         return
     from breakfix import environments  # noqa: PLC0415
-    from breakfix.cluster import practice  # noqa: PLC0415
+    from breakfix.cluster import node, practice  # noqa: PLC0415
 
     found = practice.state(memory=True)
     sessions = [one.id for one in environments.load("kind").sessions()]
     if output is Form.JSON:
         content: JsonValue = {
-            "name": practice.NAME,
+            "name": node.NAME,
             "exists": found.exists,
             "running": found.running,
             "current": found.current,
@@ -102,7 +102,7 @@ def show(ctx: typer.Context, output: Output = Form.TEXT) -> None:
         typer.echo("There is no practice cluster. → breakfix cluster warm, or just start a lab")
         return
     state = "running" if found.running else "stopped"
-    typer.echo(f"{practice.NAME}: {state}, {found.memory >> 20} MiB, made of {found.image}")
+    typer.echo(f"{node.NAME}: {state}, {found.memory >> 20} MiB, made of {found.image}")
     typer.echo(f"sessions: {', '.join(sessions) or 'none'}")
     if not found.current:
         typer.echo("Today's recipe makes another node image. → breakfix cluster drop, when no session needs it")
@@ -111,23 +111,23 @@ def show(ctx: typer.Context, output: Output = Form.TEXT) -> None:
 def warm() -> None:
     """Have the practice cluster up before a lab asks for it."""
     from breakfix import environments, images  # noqa: PLC0415
-    from breakfix.cluster import practice  # noqa: PLC0415
+    from breakfix.cluster import node, practice  # noqa: PLC0415
 
     kind = environments.load("kind")
     with progress("cluster") as tell:
         images.ensure(("toolbox", "app", "workstation"), tell)
         practice.ensure(tell, lambda: bool(kind.sessions()))
-    typer.echo(f"{practice.NAME} is up. → breakfix list --track kubernetes")
+    typer.echo(f"{node.NAME} is up. → breakfix list --track kubernetes")
 
 
 def drop() -> None:
     """Delete the practice cluster.  Sessions in it must be stopped first."""
     from breakfix import environments  # noqa: PLC0415
-    from breakfix.cluster import practice  # noqa: PLC0415
+    from breakfix.cluster import node, practice  # noqa: PLC0415
     from breakfix.errors import UsageError  # noqa: PLC0415
 
     if sessions := [one.id for one in environments.load("kind").sessions()]:
         raise UsageError("the cluster is in use", why=", ".join(sessions), next_step="breakfix stop --all")
     with progress("cluster") as tell:
         practice.drop(tell)
-    typer.echo(f"{practice.NAME} is gone.")
+    typer.echo(f"{node.NAME} is gone.")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import tarfile
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import images, recipes
-from breakfix.cluster import kind
+from breakfix.cluster import kind, loading, node
 from breakfix.cluster.api import Api
+from breakfix.cluster.node import NAME, NODE
 from breakfix.engine.client import connect, not_ready
 from breakfix.errors import CannotGrade, NotReady
 
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], None]
 
-NAME: Final = "breakfix-practice"
-NODE: Final = f"{NAME}-control-plane"
-"""The one node's name, and its container's: kind calls it so, and the API server's certificate is made out to it."""
 APP: Final = "breakfix.local/app:1"
 """What the image ``app`` is called in the cluster."""
 UP: Final = 180.0
@@ -48,10 +43,6 @@ table ip breakfix-fence {
     }
 }
 END"""
-ARCHIVE: Final = "/root/image.tar"
-PINNED: Final = "io.cri-containerd.pinned=pinned"
-"""The label of an image that the kubelet never removes when its disk is full: nobody could pull it again."""
-RECIPE: Final = "breakfix.image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +100,8 @@ def ensure(tell: Tell, busy: Callable[[], bool]) -> None:
             _bring_up(tell, busy)
     # It may run since a moment ago: the engine starts its node by itself when it comes up.
     _wait(tell)
-    run_in_node(connect(), FENCE)
-    load(connect(), "app", (APP,), tell)
+    node.run(connect(), FENCE)
+    loading.load(connect(), administrator(), "app", (APP,), tell)
 
 
 def _is_complete() -> bool:
@@ -210,57 +201,3 @@ def certificate_authority() -> str:
     """Return what the API server's certificate is signed with, in base64 as a kubeconfig has it."""
     found: dict[str, Any] = json.loads((folder() / "kubeconfig.json").read_text(encoding="utf-8"))
     return str(found["clusters"][0]["cluster"]["certificate-authority-data"])
-
-
-def load(api: APIClient, name: str, names: tuple[str, ...], tell: Tell) -> None:
-    """Have the image ``name`` of ours in the cluster under ``names``."""
-    wanted = recipes.tag(name)
-    node = administrator().get(f"/api/v1/nodes/{NODE}") or {}
-    kept = node.get("metadata", {}).get("annotations") or {}
-    missing = [one for one in names if kept.get(_mark(one)) != wanted]
-    if not missing:
-        return
-    tell(f"loading {name} into the cluster")
-    with images.one_at_a_time("cluster"):
-        _import(api, wanted, missing)
-    patch = {"metadata": {"annotations": {_mark(one): wanted for one in missing}}}
-    administrator().merge(f"/api/v1/nodes/{NODE}", patch)
-
-
-def _mark(name: str) -> str:
-    """Return the annotation of the node that says what the image ``name`` in it was made from."""
-    return f"{RECIPE}/{sha256(name.encode()).hexdigest()[:16]}"
-
-
-def _import(api: APIClient, image: str, names: list[str]) -> None:
-    """Copy an image from the engine into the node, where it is not yet, and name it; no registry is asked."""
-    inside = f"docker.io/{image}"
-    if inside not in run_in_node(api, "ctr -n k8s.io images ls -q 2>/dev/null").split():
-        _send(api, image)
-        run_in_node(api, f"ctr -n k8s.io images import --local --label {PINNED} {ARCHIVE} && rm {ARCHIVE}")
-    tags = (f"ctr -n k8s.io images tag --force {inside} {name}" for name in names)
-    run_in_node(api, "set -e; " + "; ".join(tags))
-
-
-def _send(api: APIClient, image: str) -> None:
-    """Write an image into the node as a file.  The engine takes archives alone, so it goes as one in another."""
-    with tempfile.TemporaryFile() as spooled, tempfile.TemporaryFile() as packed, not_ready(f"sending {image}"):
-        for chunk in api.get_image(image):
-            spooled.write(chunk)
-        member = tarfile.TarInfo(ARCHIVE.lstrip("/"))
-        member.size = spooled.tell()
-        spooled.seek(0)
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.addfile(member, spooled)
-        packed.seek(0)
-        api.put_archive(NODE, "/", packed)
-
-
-def run_in_node(api: APIClient, script: str) -> str:
-    """Run a script in the node, as the engine's owner can.  Raises NotReady with what it said."""
-    with not_ready("running a command in the cluster's node"):
-        new = api.exec_create(NODE, ["/bin/bash", "-c", script])["Id"]
-        said = bytes(api.exec_start(new)).decode(errors="replace")
-        if api.exec_inspect(new)["ExitCode"]:
-            raise NotReady("a command in the cluster's node failed", why=said[-2000:], next_step="breakfix cluster")
-    return said

@@ -15,7 +15,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import images, recipes
-from breakfix.cluster import audit, kind, namespaces, practice, settling
+from breakfix.cluster import audit, kind, loading, namespaces, node, practice, settling
 from breakfix.engine import labels, profile, terminal
 from breakfix.engine.client import connect as connect_engine
 from breakfix.engine.client import not_ready, unreachable
@@ -46,7 +46,6 @@ PROBE_UP: Final = 60.0
 NODE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READ: Final = 2000
 """Lines of the audit log that are read for one session: each change has one or two."""
-ADMINISTRATOR: Final = "/etc/kubernetes/admin.conf"
 PROBE_ENVIRONMENT: Final = f"env -i PATH={NODE_PATH} HOME=/tmp LANG=C.UTF-8 /bin/sh"
 # A container's process, by the id that the API gives for it.
 FIND: Final = "pid_of() { ctr -n k8s.io tasks ls 2>/dev/null | awk -v id=\"$1\" '$1 == id { print $2 }'; }; "
@@ -94,7 +93,7 @@ class KindEnvironment(DockerEnvironment):
         self._sweep()
         for image in sorted(set(lab.cluster.images.values())):
             names = tuple(name for name, one in lab.cluster.images.items() if one == image)
-            practice.load(self._api, image, names, tell)
+            loading.load(self._api, practice.administrator(), image, names, tell)
 
     def _sweep(self) -> None:
         """Remove namespaces of sessions that the engine has nothing of: they ended while the cluster stood still.
@@ -143,11 +142,11 @@ class KindEnvironment(DockerEnvironment):
         """Connect the cluster's node to the session's network, under the name that its certificate is made out to."""
         address = str(list(ipaddress.ip_network(session.network).hosts())[-1])
         self._api.connect_container_to_network(
-            practice.NODE, container_name(session.id), ipv4_address=address, aliases=[CLUSTER]
+            node.NODE, container_name(session.id), ipv4_address=address, aliases=[CLUSTER]
         )
 
     def _give_access(self, session: Session, host: str) -> None:
-        config = self._access(session, f"https://{practice.NODE}:6443")
+        config = self._access(session, f"https://{node.NODE}:6443")
         self.put(session, host, {"/root/.kube/config": (config.encode(), 0o600)})
 
     def _access(self, session: Session, server: str) -> str:
@@ -166,7 +165,7 @@ class KindEnvironment(DockerEnvironment):
     def changes(self, session: Session, after: datetime | None = None) -> tuple[Event, ...]:
         """Read them from the API server's audit log, in the node."""
         who = audit.user(namespaces.own(session), namespaces.CANDIDATE)
-        found = practice.run_in_node(self._api, f"grep -hF '{who}' {kind.AUDIT_LOGS} | tail -n {READ}; true")
+        found = node.run(self._api, f"grep -hF '{who}' {kind.AUDIT_LOGS} | tail -n {READ}; true")
         return audit.read(found, session.id, who, after)
 
     def boot(self, session: Session) -> None:
@@ -209,7 +208,7 @@ class KindEnvironment(DockerEnvironment):
         if host != CLUSTER:
             argv = (*EMPTY, *one_capability_more(profile.NARROW, ()), *GRADING_SHELL)
             return ExecShell(self._api, Seat(container_name(session.id, host), host, argv, privileged=True))
-        variables = {"PATH": NODE_PATH, "HOME": "/root", "LANG": "C.UTF-8", "KUBECONFIG": ADMINISTRATOR}
+        variables = {"PATH": NODE_PATH, "HOME": "/root", "LANG": "C.UTF-8", "KUBECONFIG": node.ADMINISTRATOR}
         return ExecShell(self._api, _in_node(("/bin/bash", "--norc"), variables))
 
     def client(self, session: Session) -> ExecShell:
@@ -260,7 +259,7 @@ class KindEnvironment(DockerEnvironment):
         from docker.errors import APIError  # noqa: PLC0415
 
         with suppress(APIError):
-            self._api.disconnect_container_from_network(practice.NODE, container_name(session_id), force=True)
+            self._api.disconnect_container_from_network(node.NODE, container_name(session_id), force=True)
 
     def _remove_cgroups(self, session_ids: tuple[str, ...]) -> None:
         """Nothing: workstations run in the engine's own groups."""
@@ -281,4 +280,4 @@ def _folder(session_id: str) -> Path:
 
 
 def _in_node(argv: tuple[str, ...], variables: dict[str, str]) -> Seat:
-    return Seat(practice.NODE, CLUSTER, argv, variables=variables, tools="/usr/bin")
+    return Seat(node.NODE, CLUSTER, argv, variables=variables, tools="/usr/bin")

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from breakfix.cluster.api import Refused
 from breakfix.cluster.objects import field
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ KINDS: Final = {
     "poddisruptionbudgets": "/apis/policy/v1", "horizontalpodautoscalers": "/apis/autoscaling/v2",
     "roles": "/apis/rbac.authorization.k8s.io/v1", "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
     "endpointslices": "/apis/discovery.k8s.io/v1", "leases": "/apis/coordination.k8s.io/v1",
+    "httpproxies": "/apis/projectcontour.io/v1",
 }  # fmt: skip
 """Where in the API each kind of a namespace is."""
 ACROSS: Final = {
@@ -45,7 +47,7 @@ ACROSS: Final = {
 COMPARED: Final = (
     "deployments", "statefulsets", "daemonsets", "cronjobs", "services", "configmaps", "secrets", "serviceaccounts",
     "persistentvolumeclaims", "resourcequotas", "limitranges", "networkpolicies", "ingresses", "poddisruptionbudgets",
-    "horizontalpodautoscalers", "roles", "rolebindings",
+    "horizontalpodautoscalers", "roles", "rolebindings", "httpproxies",
 )  # fmt: skip
 SHORT: Final = {"spec": "", "template": "", "metadata": "", "data": ""}
 """Levels of an object that say nothing, left out of paths."""
@@ -62,9 +64,19 @@ def take(api: Api, namespaces: Mapping[str, str], kinds: Iterable[str] = COMPARE
         labels = field(api.get(f"/api/v1/namespaces/{name}"), "metadata.labels", {})
         facts |= {f"{called}/labels/{key}": value for key, value in labels.items() if key.startswith("pod-security")}
         for kind in wanted:
-            for one in api.list(f"{KINDS[kind]}/namespaces/{name}/{kind}"):
+            for one in _list(api, f"{KINDS[kind]}/namespaces/{name}/{kind}"):
                 facts |= facts_of(f"{called}/{kind}", kind, one)
     return facts
+
+
+def _list(api: Api, path: str) -> list[Object]:
+    try:
+        return api.list(path)
+    except Refused as error:
+        # Kinds that nobody has defined yet: nothing can be lost of them.
+        if error.code == 404:  # noqa: PLR2004
+            return []
+        raise
 
 
 def facts_of(place: str, kind: str, found: Object) -> dict[str, JsonValue]:

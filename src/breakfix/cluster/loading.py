@@ -1,0 +1,74 @@
+"""Puts images of ours into the practice cluster, so that no pod ever asks a registry."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from breakfix import images, parts, recipes
+from breakfix.cluster import node
+from breakfix.cluster.objects import field
+from breakfix.engine.client import not_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from breakfix.cluster.api import Api
+    from docker import APIClient
+
+    Tell = Callable[[str], None]
+
+ARCHIVE: Final = "/root/image.tar"
+PINNED: Final = "io.cri-containerd.pinned=pinned"
+"""The label of an image that the kubelet never removes when its disk is full: nobody could pull it again."""
+RECIPE: Final = "breakfix.image"
+DEFINITIONS: Final = "breakfix.definitions"
+"""The label of an image whose pods need kinds of their own: the file in it that defines them."""
+DEFINED: Final = "/root/definitions.yaml"
+
+
+def load(engine: APIClient, cluster: Api, name: str, names: tuple[str, ...], tell: Tell) -> None:
+    """Have the image ``name`` of ours in the cluster under ``names``.  Raises NotReady."""
+    wanted, path = recipes.tag(name), f"/api/v1/nodes/{node.NODE}"
+    kept = field(cluster.get(path), "metadata.annotations", {})
+    missing = [one for one in names if kept.get(_mark(one)) != wanted]
+    if not missing:
+        return
+    tell(f"loading {name} into the cluster")
+    with images.one_at_a_time("cluster"):
+        _import(engine, wanted, missing)
+        _define(engine, wanted)
+    cluster.merge(path, {"metadata": {"annotations": {_mark(one): wanted for one in missing}}})
+
+
+def _mark(name: str) -> str:
+    """Return the annotation of the node that says what the image ``name`` in it was made from."""
+    return f"{RECIPE}/{sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _import(engine: APIClient, image: str, names: list[str]) -> None:
+    """Copy an image from the engine into the node, where it is not yet, and name it."""
+    inside = f"docker.io/{image}"
+    if inside not in node.run(engine, "ctr -n k8s.io images ls -q 2>/dev/null").split():
+        with tempfile.TemporaryFile() as spooled, not_ready(f"sending {image}"):
+            for chunk in engine.get_image(image):
+                spooled.write(chunk)
+            node.put(engine, ARCHIVE, spooled)
+        node.run(engine, f"ctr -n k8s.io images import --local --label {PINNED} {ARCHIVE} && rm {ARCHIVE}")
+    tags = (f"ctr -n k8s.io images tag --force {inside} {name}" for name in names)
+    node.run(engine, "set -e; " + "; ".join(tags))
+
+
+def _define(engine: APIClient, image: str) -> None:
+    """Tell the cluster of the kinds that an image's pods need."""
+    with not_ready(f"reading {image}"):
+        labels = engine.inspect_image(image)["Config"].get("Labels") or {}  # type: ignore[no-untyped-call]
+    if DEFINITIONS not in labels:
+        return
+    content = io.BytesIO()
+    content.write(parts.take_file(engine, image, labels[DEFINITIONS]))
+    node.put(engine, DEFINED, content)
+    apply = f"kubectl --kubeconfig {node.ADMINISTRATOR} apply --server-side --force-conflicts"
+    node.run(engine, f"{apply} -f {DEFINED} && rm {DEFINED}")
