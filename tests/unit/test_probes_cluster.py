@@ -32,7 +32,8 @@ class FakeApi:
 
     def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
         self.created.append({"path": path, **manifest})
-        assert isinstance(self.answer, dict)
+        if isinstance(self.answer, Refused):
+            raise self.answer
         return self.answer
 
     def merge(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
@@ -184,3 +185,11 @@ def test_a_restart_changes_the_template_and_nothing_else(cluster: Cluster, api: 
     (annotations,) = made["patch"]["spec"]["template"]["metadata"].values()
     assert list(annotations) == ["kubectl.kubernetes.io/restartedAt"]
     assert list(made["patch"]["spec"]) == ["template"]
+
+
+def test_an_eviction_says_why_it_was_refused(cluster: Cluster, api: FakeApi) -> None:
+    assert cluster.evict("web-1") == ""
+    assert api.created[0]["path"] == "/api/v1/namespaces/shop-1a2b/pods/web-1/eviction"
+    assert api.created[0]["metadata"] == {"name": "web-1", "namespace": "shop-1a2b"}
+    api.answer = Refused("POST", "/x", 429, "it would violate the pod's disruption budget")
+    assert cluster.evict("web-1", "bank") == "it would violate the pod's disruption budget"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SESSION: Final = "breakfix/session"
 """The label, on namespaces and on what stands outside them."""
+NAMESPACES: Final = "/api/v1/namespaces/"
 CALLED: Final = "breakfix/called"
 """On a namespace: what the lab calls it."""
 CANDIDATE: Final = "candidate"
@@ -34,6 +35,20 @@ GONE: Final = 120.0
 """Seconds that namespaces may take to go."""
 STUCK: Final = 8.0
 """Seconds after which what is still there is taken for held by somebody's finalizer."""
+
+# What a lab refuses comes first: nothing else might go while that stands.
+OWNED: Final = (
+    *(
+        f"/apis/admissionregistration.k8s.io/v1/{kind}"
+        for kind in (
+            "validatingwebhookconfigurations", "mutatingwebhookconfigurations", "validatingadmissionpolicybindings",
+            "validatingadmissionpolicies",
+        )
+    ),
+    "/api/v1/namespaces", "/api/v1/nodes", "/apis/scheduling.k8s.io/v1/priorityclasses",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+)  # fmt: skip
+"""The kinds of what a session may own: namespaces, and what a lab's setup may make outside them."""
 
 # Nobody fills the cluster: neither with what runs nor with what only lies there.
 QUOTA: Final = {
@@ -210,11 +225,7 @@ def _object(version: str, kind: str, name: str, labels: dict[str, str] | None = 
 def pieces(api: Api, session_id: str) -> list[str]:
     """Return the paths of everything that carries the session's label."""
     selector = f"{SESSION}={session_id}"
-    kinds = (
-        "/api/v1/namespaces", "/apis/rbac.authorization.k8s.io/v1/clusterroles",
-        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-    )  # fmt: skip
-    return [f"{kind}/{one['metadata']['name']}" for kind in kinds for one in api.list(kind, labelSelector=selector)]
+    return [f"{kind}/{one['metadata']['name']}" for kind in OWNED for one in api.list(kind, labelSelector=selector)]
 
 
 def sessions(api: Api) -> set[str]:
@@ -226,7 +237,7 @@ def sessions(api: Api) -> set[str]:
 def begin_removing(api: Api, session_id: str) -> None:
     """Ask for all of it to go; it goes behind our back."""
     for path in pieces(api, session_id):
-        if path.startswith("/api/v1/namespaces/"):
+        if path.startswith(NAMESPACES):
             # A pod that ends gently would hold its namespace for half a minute.
             api.delete(f"{path}/pods", at_once=True)
         api.delete(path)
@@ -242,7 +253,8 @@ def remove(api: Api, session_id: str) -> None:
             raise NotReady(f"{', '.join(left)} does not go away", next_step="breakfix stop, once more")
         if waited > STUCK:
             for path in left:
-                _let_go(api, path)
+                if path.startswith(NAMESPACES):
+                    _let_go(api, path)
         time.sleep(0.2)
 
 

@@ -142,6 +142,16 @@ class Cluster:
         template = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}
         self._api.merge(f"{self._path(kind, namespace)}/{workload}", {"spec": {"template": template}})
 
+    def evict(self, pod: str, namespace: str = "") -> str:
+        """Ask a pod to go, as a drain does; return why the cluster refuses, nothing where it does not."""
+        where = self.name(namespace)
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": where}}
+        try:
+            self._api.create(f"{self._path('pods', namespace)}/{pod}/eviction", eviction)
+        except Refused as error:
+            return error.said or str(error.code)
+        return ""
+
     def inside(self, pod: str, namespace: str = "") -> Host:
         """Return the network of a pod, with our own tools: what that pod would reach."""
         return self._inside(self.name(namespace), pod)
