@@ -143,18 +143,15 @@ def test_a_list_without_end_is_given_up(api: Api, server: Server, monkeypatch: p
 def test_what_is_written_goes_as_the_api_wants_it(api: Api, server: Server) -> None:
     server.answers["/x"] = (200, {})
     api.create("/x", {"a": 1})
-    api.apply("/x", {"b": 2})
     api.merge("/x", {"c": None})
     api.delete("/x", at_once=True)
     api.delete("/gone")
     assert [(how, kind, body) for how, _, _, kind, body in server.asked] == [
         ("POST", "application/json", {"a": 1}),
-        ("PATCH", "application/apply-patch+yaml", {"b": 2}),
         ("PATCH", "application/merge-patch+json", {"c": None}),
         ("DELETE", "application/json", {"propagationPolicy": "Background", "gracePeriodSeconds": 0}),
         ("DELETE", "application/json", {"propagationPolicy": "Background"}),
     ]
-    assert server.asked[1][2] == {"fieldManager": ["breakfix"], "force": ["true"]}
 
 
 def test_a_delete_that_is_refused_is_told(api: Api, server: Server) -> None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import images, recipes
 from breakfix.cluster import audit, kind, loading, namespaces, node, practice, settling
-from breakfix.engine import labels, profile, terminal
+from breakfix.engine import labels, profile
 from breakfix.engine.client import connect as connect_engine
-from breakfix.engine.client import not_ready, unreachable
+from breakfix.engine.client import not_ready
 from breakfix.engine.shell import ExecShell, Seat
 from breakfix.environments import Capability
 from breakfix.environments.docker import (
@@ -29,7 +29,7 @@ from breakfix.environments.docker import (
     container_name,
     one_capability_more,
 )
-from breakfix.errors import HostUnreachable, NotReady, StartFailed, UsageError
+from breakfix.errors import HostUnreachable, NotReady, StartFailed
 from breakfix.model import CLUSTER, Session
 from breakfix.together import together
 
@@ -233,13 +233,6 @@ class KindEnvironment(DockerEnvironment):
         statuses: list[dict[str, Any]] = (found.get("status") or {}).get("containerStatuses") or []
         running = [one for one in statuses if "running" in (one.get("state") or {})]
         return str(running[0]["containerID"]).rpartition("/")[2] if running else ""
-
-    def attach(self, session: Session, host: str) -> int:
-        """Connect this terminal to a shell on the workstation."""
-        if host not in session.hosts:
-            raise UsageError(f"{session.id} has no host {host!r}", next_step=f"It has: {', '.join(session.hosts)}")
-        with unreachable(host):
-            return terminal.attach(self._api, container_name(session.id, host), ["/bin/bash", "-l"])
 
     # -- the end, and what is there --------------------------------------------------------------------------------
 
