@@ -29,7 +29,7 @@ FRAME: Final = 8
 """Bytes of a frame's head: which stream, and how much follows."""
 MOST_OUTPUT: Final = 16 * 1024 * 1024
 KILLED: Final = "killed"
-OPENING: Final = 10.0
+OPENING: Final = 30.0
 """Seconds that a new shell may take to say its process id."""
 ASIDE: Final = 8.0
 """Seconds that a script beside a shell may take, to end what the shell left or to see why it is silent."""
