@@ -49,10 +49,10 @@ class Ended:
     left: list[str]
 
 
-def start(stage: Stage, owner: str, lab: str = "lamp") -> subprocess.Popen[str]:
+def start(stage: Stage, owner: str, *words: str) -> subprocess.Popen[str]:
     # Where these tests run in a shell's background, SIGINT is ignored from birth until breakfix listens to it.
     return subprocess.Popen(
-        stage.command("start", lab), preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        stage.command(*(words or ("start", "lamp"))), preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         env=stage.variables(owner), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -146,6 +146,23 @@ def test_a_second_interrupt_does_not_stop_the_cleaning(whole: Stage) -> None:
         one = interrupt(whole, f"{whole.owner}-twice-{number}", number, ("booting", 0.1), again="cleaning up")
         assert one.left == [], one.said
         assert one.status == 130, one.said
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_self_test_that_is_ended_alone_leaves_nothing(whole: Stage, number: int) -> None:
+    # A terminal tells its whole group; whoever ends one process, the proofs in their own as well.
+    owner = f"{whole.owner}-selftest-{number}"
+    process = start(whole, owner, "selftest", "lamp", "--jobs", "2")
+    try:
+        until(lambda: [one for one in whole.environment.sessions(owner) if one.owner == owner], 60)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=90)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert [one.id for one in whole.environment.sessions(owner) if one.owner == owner] == [], out + err
+    assert process.returncode == 130, out + err
 
 
 def test_a_killed_start_is_listed_and_can_be_removed(whole: Stage) -> None:

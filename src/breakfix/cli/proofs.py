@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TYPE_CHECKING
@@ -50,13 +51,14 @@ def share(work: Work, shard: str | None) -> Work:
 
 def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
     """Prove everything, ``jobs`` at a time, each in a process of its own: pytest is not made for threads."""
-    from multiprocessing import get_context  # noqa: PLC0415
+    from multiprocessing import active_children, get_context  # noqa: PLC0415
 
     if not work:
         return ()
     _prepare(work)
     verdicts: list[Verdict] = []
-    with progress("selftest") as tell, ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with progress("selftest") as tell, ProcessPoolExecutor(jobs, context, initializer=_heed) as pool:
         tell(f"{len(work)} proofs, {jobs} at a time")
         futures = [pool.submit(_prove, lab.id, seed, roots) for lab, seed in work]
         try:
@@ -64,10 +66,19 @@ def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
                 verdicts.append(future.result())
                 tell(f"{len(verdicts)} of {len(work)}: {_line(verdicts[-1])}")
         except BaseException:
+            # Whoever ends us may have told nobody else; a proof that is cut short cleans up behind itself.
+            for child in active_children():
+                child.terminate()
             pool.shutdown(cancel_futures=True)
             raise
     order = [(lab.id, seed) for lab, seed in work]
     return tuple(sorted(verdicts, key=lambda one: order.index((one.lab, one.seed))))
+
+
+def _heed() -> None:
+    """Let a process of the pool be interrupted, whatever it was born to ignore."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _prepare(work: Work) -> None:
