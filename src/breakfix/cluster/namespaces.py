@@ -234,20 +234,26 @@ def sessions(api: Api) -> set[str]:
     return {str(one["metadata"]["labels"][SESSION]) for one in found}
 
 
-def begin_removing(api: Api, session_id: str) -> None:
-    """Ask for all of it to go; it goes behind our back."""
-    for path in pieces(api, session_id):
+def begin_removing(api: Api, session_id: str) -> list[str]:
+    """Ask for all of it to go, which it does behind our back; return the paths of what there was."""
+    found = pieces(api, session_id)
+    for path in found:
         if path.startswith(NAMESPACES):
             # A pod that ends gently would hold its namespace for half a minute.
             api.delete(f"{path}/pods", at_once=True)
         api.delete(path)
+    return found
 
 
 def remove(api: Api, session_id: str) -> None:
     """Remove all of it, whatever a candidate has hung onto it.  Raises NotReady where something does not go."""
-    begin_removing(api, session_id)
     begun = time.monotonic()
-    while left := pieces(api, session_id):
+    while found := begin_removing(api, session_id):
+        _wait_until_gone(api, found, begun)
+
+
+def _wait_until_gone(api: Api, paths: Iterable[str], begun: float) -> None:
+    while left := [path for path in paths if api.get(path) is not None]:
         waited = time.monotonic() - begun
         if waited > GONE:
             raise NotReady(f"{', '.join(left)} does not go away", next_step="breakfix stop, once more")
