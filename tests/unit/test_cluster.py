@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from breakfix import images
 from breakfix.cluster import kind, loading, namespaces, node, practice
 from breakfix.cluster.practice import State
+from breakfix.environments.kind import KindEnvironment
 from breakfix.errors import NotReady
 
 if TYPE_CHECKING:
@@ -159,3 +161,22 @@ def test_without_a_cluster_the_next_command_is_told(calls: Calls) -> None:
     with pytest.raises(NotReady) as caught:
         practice.administrator()
     assert "breakfix cluster warm" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("state", "found", "advice"),
+    [
+        (State(exists=False), "none yet", "cluster warm"),
+        (State(exists=True, running=False, image="breakfix/node:1"), "breakfix/node:1 (ours: ", "the next start"),
+        (State(exists=True, running=True, image="kindest/node:v1"), "kindest/node:v1 (upstream)", ""),
+    ],
+)
+def test_a_cluster_that_the_next_start_can_bring_up_is_fine(
+    monkeypatch: pytest.MonkeyPatch, state: State, found: str, advice: str
+) -> None:
+    monkeypatch.setattr(practice, "state", lambda: state)
+    monkeypatch.setattr(images, "node_is_ours", lambda: True)
+    (said,) = KindEnvironment(None).examine()  # type: ignore[arg-type]
+    assert said.ok
+    assert found in said.found
+    assert advice in said.advice

@@ -68,21 +68,13 @@ class KindEnvironment(DockerEnvironment):
         found = practice.state()
         if not found.exists:
             made_of = "ours: no registry answers" if images.node_is_ours() else "upstream: a registry answers"
-            return (
-                Capability(
-                    "cluster",
-                    ok=True,
-                    found=f"none yet; its nodes would be {made_of}",
-                    advice="breakfix cluster warm (the first start does it)",
-                ),
-            )
+            advice = "breakfix cluster warm (the first start does it)"
+            return (Capability("cluster", ok=True, found=f"none yet; its nodes would be {made_of}", advice=advice),)
         ours = found.image.startswith(f"{recipes.REPOSITORY}/")
         made_of = f"{found.image} ({'ours: no registry answered' if ours else 'upstream'})"
-        return (
-            Capability(
-                "cluster", ok=found.running, found=made_of, advice="" if found.running else "breakfix cluster warm"
-            ),
-        )
+        if not found.running:
+            return (Capability("cluster", ok=True, found=f"{made_of}, stopped", advice="the next start brings it up"),)
+        return (Capability("cluster", ok=True, found=made_of),)
 
     def prepare(self, lab: Lab, tell: Callable[[str], None]) -> None:
         """Build missing images, have the cluster up, and load what the lab's pods are made of."""
