@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from breakfix.cli.output import print_table as table
 from breakfix.cli.progress import progress
@@ -75,10 +76,19 @@ def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
     return tuple(sorted(verdicts, key=lambda one: order.index((one.lab, one.seed))))
 
 
+_interrupts: list[int] = []
+"""In a process of the pool: the signals that it has heard."""
+
+
 def _heed() -> None:
     """Let a process of the pool be interrupted, whatever it was born to ignore."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def _prepare(work: Work) -> None:
@@ -93,6 +103,9 @@ def _prepare(work: Work) -> None:
 def _prove(lab_id: str, seed: int, roots: tuple[Path, ...]) -> Verdict:
     from breakfix import catalog, environments, proving  # noqa: PLC0415  # in another process
 
+    if _interrupts:
+        # The pool hands a process its next proof before the last one has ended.
+        raise KeyboardInterrupt
     lab = catalog.load(catalog.roots(roots)).find(lab_id)
     return proving.prove(environments.load(lab.environment), lab, seed, lambda _: None)
 
