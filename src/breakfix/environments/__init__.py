@@ -98,7 +98,7 @@ class Environment(Protocol):
         ...
 
     def attach(self, session: Session, host: str) -> int:
-        """Give the candidate a terminal on the host; return its exit status."""
+        """Give the candidate a terminal on the host; return its exit status.  Raises UsageError for another's host."""
         ...
 
     def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:

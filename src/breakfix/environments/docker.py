@@ -24,7 +24,7 @@ from breakfix.engine.client import not_ready, reason, unreachable
 from breakfix.engine.manager import AT_START, BelievedShell
 from breakfix.engine.shell import ExecShell, Seat
 from breakfix.environments import Capability
-from breakfix.errors import CommandTimedOut, HostUnreachable, NotReady, StartFailed
+from breakfix.errors import CommandTimedOut, HostUnreachable, NotReady, StartFailed, UsageError
 from breakfix.model import Host, Session, SessionState
 from breakfix.together import together
 
@@ -524,6 +524,8 @@ class DockerEnvironment:
 
     def attach(self, session: Session, host: str) -> int:
         """Connect this terminal to a login shell on the host."""
+        if host not in session.hosts:
+            raise UsageError(f"{session.id} has no host {host!r}", next_step=f"It has: {', '.join(session.hosts)}")
         with unreachable(host):
             return terminal.attach(self._api, container_name(session.id, host), ["/bin/bash", "-l"])
 
