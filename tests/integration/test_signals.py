@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,17 @@ def start(stage: Stage, owner: str, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@contextmanager
+def killed_at_last(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Let nothing that a test began outlive it."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
 def hear(process: subprocess.Popen[str], step: str, heard: list[str]) -> None:
     assert process.stderr is not None
     while step:
@@ -75,8 +87,7 @@ def groups() -> set[str]:
 def interrupt(stage: Stage, owner: str, number: int, moment: tuple[str, float], again: str = "") -> Ended:
     step, delay = moment
     heard: list[str] = []
-    process = start(stage, owner)
-    try:
+    with killed_at_last(start(stage, owner)) as process:
         hear(process, step, heard)
         time.sleep(delay)
         process.send_signal(number)
@@ -84,10 +95,6 @@ def interrupt(stage: Stage, owner: str, number: int, moment: tuple[str, float], 
             hear(process, again, heard)
             process.send_signal(number)
         out, err = process.communicate(timeout=90)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
     left = [one.id for one in stage.environment.sessions(owner) if one.owner == owner]
     return Ended(process.returncode, "".join(heard) + out + err, left)
 
@@ -153,15 +160,10 @@ def test_a_self_test_that_is_ended_alone_leaves_nothing(whole: Stage, number: in
     # A terminal tells its whole group; whoever ends one process, the proofs in their own as well.
     owner = f"{whole.owner}-selftest-{number}"
     # One at a time: the pool has handed the second proof out already when the first is interrupted.
-    process = start(whole, owner, "selftest", "lamp", "--seeds", "1,2,3", "--jobs", "1")
-    try:
+    with killed_at_last(start(whole, owner, "selftest", "lamp", "--seeds", "1,2,3", "--jobs", "1")) as process:
         until(lambda: [one for one in whole.environment.sessions(owner) if one.owner == owner], 60)
         process.send_signal(number)
         out, err = process.communicate(timeout=90)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
     assert [one.id for one in whole.environment.sessions(owner) if one.owner == owner] == [], out + err
     assert process.returncode == 130, out + err
 
