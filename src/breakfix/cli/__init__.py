@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
-from types import FrameType
 from typing import NoReturn
+
+from breakfix.cli import interrupts
 
 INTERRUPTED = 130
 
@@ -19,8 +19,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     # What is imported is never garbage; looking for it again and again takes a tenth of the time of a `list`.
     gc.set_threshold(100_000, 50, 50)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    interrupts.listen()
     try:
         code = _run()
     except KeyboardInterrupt:
@@ -30,17 +29,9 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     # typer makes an exit code of an interrupt; a shell that was left with the same code is none.
-    if code == INTERRUPTED and _interrupts:
+    if code == INTERRUPTED and interrupts.heard:
         print("interrupted; nothing of what was begun is left", file=sys.stderr)  # noqa: T201
     sys.exit(code)
-
-
-_interrupts: list[int] = []
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    _interrupts.append(number)
-    raise KeyboardInterrupt
 
 
 def _run() -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from breakfix.cli import interrupts
 from breakfix.cli.output import print_table as table
 from breakfix.cli.progress import progress
 from breakfix.errors import UsageError
@@ -59,7 +58,7 @@ def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
     _prepare(work)
     verdicts: list[Verdict] = []
     context = get_context("spawn")
-    with progress("selftest") as tell, ProcessPoolExecutor(jobs, context, initializer=_heed) as pool:
+    with progress("selftest") as tell, ProcessPoolExecutor(jobs, context, initializer=interrupts.listen) as pool:
         tell(f"{len(work)} proofs, {jobs} at a time")
         futures = [pool.submit(_prove, lab.id, seed, roots) for lab, seed in work]
         try:
@@ -76,21 +75,6 @@ def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
     return tuple(sorted(verdicts, key=lambda one: order.index((one.lab, one.seed))))
 
 
-_interrupts: list[int] = []
-"""In a process of the pool: the signals that it has heard."""
-
-
-def _heed() -> None:
-    """Let a process of the pool be interrupted, whatever it was born to ignore."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    _interrupts.append(number)
-    raise KeyboardInterrupt
-
-
 def _prepare(work: Work) -> None:
     """Build images once, before many processes would each want to."""
     from breakfix.cli.settings import environment_of  # noqa: PLC0415
@@ -103,7 +87,7 @@ def _prepare(work: Work) -> None:
 def _prove(lab_id: str, seed: int, roots: tuple[Path, ...]) -> Verdict:
     from breakfix import catalog, environments, proving  # noqa: PLC0415  # in another process
 
-    if _interrupts:
+    if interrupts.heard:
         # The pool hands a process its next proof before the last one has ended.
         raise KeyboardInterrupt
     lab = catalog.load(catalog.roots(roots)).find(lab_id)

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from breakfix.cluster.objects import field
 from breakfix.errors import HostUnreachable, ProbeFailed
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Refused(ProbeFailed):
         super().__init__(f"the cluster answered {code} to {method} {path}", why=said)
         self.code = code
         self.said = said
+        self.missing = code == 404  # noqa: PLR2004
 
 
 class Api:
@@ -78,7 +80,7 @@ class Api:
         try:
             return self.request("GET", path)
         except Refused as error:
-            if error.code == 404:  # noqa: PLR2004
+            if error.missing:
                 return None
             raise
 
@@ -97,7 +99,7 @@ class Api:
             more = {"continue": after} if after else {}
             page = self.request("GET", path, None, "", limit=PAGE, **query, **more)
             yield page
-            if not (after := (page.get("metadata") or {}).get("continue") or ""):
+            if not (after := field(page, "metadata.continue", "")):
                 return
 
     def create(self, path: str, manifest: Object) -> Object:
@@ -114,7 +116,7 @@ class Api:
         try:
             self.request("DELETE", path, {"propagationPolicy": "Background", **body})
         except Refused as error:
-            if error.code != 404:  # noqa: PLR2004
+            if not error.missing:
                 raise
 
 

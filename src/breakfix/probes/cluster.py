@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from breakfix.cluster import settling
@@ -130,11 +131,7 @@ class Cluster:
 
     def would_admit(self, kind: str, manifest: Object, namespace: str = "") -> str:
         """Return why the API server would refuse to create an object; nothing where it would not.  Creates nothing."""
-        try:
-            self._api.request("POST", self._path(kind, namespace), manifest, dryRun="All")
-        except Refused as error:
-            return error.said or str(error.code)
-        return ""
+        return _refusal(partial(self._api.request, "POST", self._path(kind, namespace), manifest, dryRun="All"))
 
     def restart(self, kind: str, workload: str, namespace: str = "") -> None:
         """Have a workload's pods replaced as its strategy says: what ``kubectl rollout restart`` does."""
@@ -146,11 +143,7 @@ class Cluster:
         """Ask a pod to go, as a drain does; return why the cluster refuses, nothing where it does not."""
         where = self.name(namespace)
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": where}}
-        try:
-            self._api.create(f"{self._path('pods', namespace)}/{pod}/eviction", eviction)
-        except Refused as error:
-            return error.said or str(error.code)
-        return ""
+        return _refusal(partial(self._api.create, f"{self._path('pods', namespace)}/{pod}/eviction", eviction))
 
     def inside(self, pod: str, namespace: str = "") -> Host:
         """Return the network of a pod, with our own tools: what that pod would reach."""
@@ -167,3 +160,12 @@ class Cluster:
     def settle(self) -> float:
         """Wait until nothing is on its way any more; return the seconds that took."""
         return settling.settle(self._api, self._namespaces.values())
+
+
+def _refusal(ask: Callable[[], object]) -> str:
+    """Return what the API server refuses something with; nothing where it does not."""
+    try:
+        ask()
+    except Refused as error:
+        return error.said or str(error.code)
+    return ""

@@ -74,7 +74,7 @@ def _list(api: Api, path: str) -> list[Object]:
         return api.list(path)
     except Refused as error:
         # Kinds that nobody has defined yet: nothing can be lost of them.
-        if error.code == 404:  # noqa: PLR2004
+        if error.missing:
             return []
         raise
 
