@@ -86,15 +86,16 @@ def shell(
     local: Annotated[bool, typer.Option("--local", help="Print how to use a cluster from here, instead.")] = False,  # noqa: FBT002
 ) -> None:
     """Open a root shell on a host of a session."""
+    from breakfix.environments import host_of  # noqa: PLC0415
+
     environment, session, _ = session_and_lab(ctx, wanted)
     if local:
         _print_local(environment, session)
         return
-    if host is not None and host not in session.hosts:
-        raise UsageError(f"{session.id} has no host {host!r}", next_step=f"It has: {', '.join(session.hosts)}")
+    place = next(iter(session.hosts)) if host is None else host_of(session, host)
     if not sys.stdin.isatty():
         raise UsageError("a shell needs a terminal", next_step=f"Type breakfix shell {session.id} in one.")
-    raise typer.Exit(environment.attach(session, host or next(iter(session.hosts))))
+    raise typer.Exit(environment.attach(session, place))
 
 
 def _print_local(environment: Environment, session: Session) -> None:

@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from breakfix.cluster.objects import field
 from breakfix.model import Event
 
 if TYPE_CHECKING:
@@ -44,15 +45,14 @@ def _entries(log: str) -> Iterator[dict[str, Any]]:
 
 
 def _concerns(entry: dict[str, Any], who: str) -> bool:
-    what = entry.get("objectRef") or {}
-    mine = (entry.get("user") or {}).get("username") == who
-    return mine and entry.get("stage") == "ResponseComplete" and what.get("resource") not in QUIET
+    mine = field(entry, "user.username") == who and entry.get("stage") == "ResponseComplete"
+    return mine and field(entry, "objectRef.resource") not in QUIET
 
 
 def _event(entry: dict[str, Any], session_id: str) -> Event:
-    what = entry.get("objectRef") or {}
+    what = field(entry, "objectRef", {})
     parts = [what.get("resource", "?"), what.get("name"), what.get("subresource")]
-    code = (entry.get("responseStatus") or {}).get("code", 0)
+    code = field(entry, "responseStatus.code", 0)
     refused = f", refused ({code})" if code >= 400 else ""  # noqa: PLR2004
     where = f" in {what['namespace']}" if what.get("namespace") else ""
     detail = f"{entry.get('verb')} {'/'.join(part for part in parts if part)}{where}{refused}"

@@ -13,6 +13,7 @@ from breakfix import images, recipes
 from breakfix.cluster import kind, loading, node
 from breakfix.cluster.api import Api
 from breakfix.cluster.node import NAME, NODE
+from breakfix.cluster.objects import field
 from breakfix.engine.client import connect, not_ready
 from breakfix.errors import CannotGrade, NotReady
 
@@ -86,7 +87,12 @@ def _used(api: APIClient) -> int:
 
 
 def _is_current(image: str) -> bool:
-    return image == recipes.tag("node") or not image.startswith(f"{recipes.REPOSITORY}/")
+    return image == recipes.tag("node") or not is_ours(image)
+
+
+def is_ours(image: str) -> bool:
+    """Return True if a node image was made here, and False if it is upstream's."""
+    return image.startswith(f"{recipes.REPOSITORY}/")
 
 
 def ensure(tell: Tell, busy: Callable[[], bool]) -> None:
@@ -172,8 +178,8 @@ def _node_started() -> datetime:
 
 def _serves(pod: Object, since: datetime) -> bool:
     """Return True if a pod is ready, and not by what was written of it before the node was started."""
-    containers = (pod.get("status") or {}).get("containerStatuses") or []
-    return any(one.get("ready") and _moment(one["state"]["running"]["startedAt"]) >= since for one in containers)
+    containers = field(pod, "status.containerStatuses", [])
+    return any(one.get("ready") and _moment(field(one, "state.running.startedAt")) >= since for one in containers)
 
 
 def _moment(text: str) -> datetime:
@@ -190,14 +196,17 @@ def drop(tell: Tell) -> None:
 @cache
 def administrator() -> Api:
     """Return the cluster's API with all rights.  Raises NotReady where there is no cluster."""
-    try:
-        text = (folder() / "kubeconfig.json").read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise NotReady("there is no practice cluster", next_step="breakfix cluster warm") from error
-    return Api(json.loads(text), "the practice cluster")
+    return Api(_kubeconfig(), "the practice cluster")
 
 
 def certificate_authority() -> str:
-    """Return what the API server's certificate is signed with, in base64 as a kubeconfig has it."""
-    found: dict[str, Any] = json.loads((folder() / "kubeconfig.json").read_text(encoding="utf-8"))
-    return str(found["clusters"][0]["cluster"]["certificate-authority-data"])
+    """Return what the API server's certificate is signed with, in base64 as a kubeconfig has it.  Raises NotReady."""
+    return str(_kubeconfig()["clusters"][0]["cluster"]["certificate-authority-data"])
+
+
+def _kubeconfig() -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder() / "kubeconfig.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotReady("there is no practice cluster", next_step="breakfix cluster warm") from error
+    return found

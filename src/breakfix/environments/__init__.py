@@ -138,6 +138,13 @@ class ClusterEnvironment(Environment, Protocol):
         ...
 
 
+def host_of(session: Session, wanted: str) -> str:
+    """Return the host of this name.  Raises UsageError where the session has none."""
+    if wanted not in session.hosts:
+        raise UsageError(f"{session.id} has no host {wanted!r}", next_step=f"It has: {', '.join(session.hosts)}")
+    return wanted
+
+
 def load(name: str) -> Environment:
     """Return the environment of this name: the module of that name has a function ``connect``.
 

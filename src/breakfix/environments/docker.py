@@ -23,8 +23,8 @@ from breakfix.engine.client import connect as connect_engine
 from breakfix.engine.client import not_ready, reason, unreachable
 from breakfix.engine.manager import AT_START, BelievedShell
 from breakfix.engine.shell import ExecShell, Seat
-from breakfix.environments import Capability
-from breakfix.errors import CommandTimedOut, HostUnreachable, NotReady, StartFailed, UsageError
+from breakfix.environments import Capability, host_of
+from breakfix.errors import CommandTimedOut, HostUnreachable, NotReady, StartFailed
 from breakfix.model import Host, Session, SessionState
 from breakfix.together import together
 
@@ -524,10 +524,9 @@ class DockerEnvironment:
 
     def attach(self, session: Session, host: str) -> int:
         """Connect this terminal to a login shell on the host."""
-        if host not in session.hosts:
-            raise UsageError(f"{session.id} has no host {host!r}", next_step=f"It has: {', '.join(session.hosts)}")
+        place = container_name(session.id, host_of(session, host))
         with unreachable(host):
-            return terminal.attach(self._api, container_name(session.id, host), ["/bin/bash", "-l"])
+            return terminal.attach(self._api, place, ["/bin/bash", "-l"])
 
     # -- the end, and what the engine says is there ------------------------------------------------------------------
 

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from breakfix import images, recipes
 from breakfix.cluster import audit, kind, loading, namespaces, node, practice, settling
+from breakfix.cluster.objects import field
 from breakfix.engine import labels, profile
 from breakfix.engine.client import connect as connect_engine
 from breakfix.engine.client import not_ready
@@ -70,8 +71,8 @@ class KindEnvironment(DockerEnvironment):
             made_of = "ours: no registry answers" if images.node_is_ours() else "upstream: a registry answers"
             advice = "breakfix cluster warm (the first start does it)"
             return (Capability("cluster", ok=True, found=f"none yet; its nodes would be {made_of}", advice=advice),)
-        ours = found.image.startswith(f"{recipes.REPOSITORY}/")
-        made_of = f"{found.image} ({'ours: no registry answered' if ours else 'upstream'})"
+        origin = "ours: no registry answered" if practice.is_ours(found.image) else "upstream"
+        made_of = f"{found.image} ({origin})"
         if not found.running:
             return (Capability("cluster", ok=True, found=f"{made_of}, stopped", advice="the next start brings it up"),)
         return (Capability("cluster", ok=True, found=made_of),)
@@ -221,9 +222,10 @@ class KindEnvironment(DockerEnvironment):
 
     def _container_id(self, session: Session, namespace: str, pod: str) -> str:
         """Return the id of a running container of the pod; nothing where none runs."""
-        found = self.api(session).get(f"/api/v1/namespaces/{namespace}/pods/{pod}") or {}
-        statuses: list[dict[str, Any]] = (found.get("status") or {}).get("containerStatuses") or []
-        running = [one for one in statuses if "running" in (one.get("state") or {})]
+        found = self.api(session).get(f"/api/v1/namespaces/{namespace}/pods/{pod}")
+        running = [
+            one for one in field(found, "status.containerStatuses", []) if field(one, "state.running") is not None
+        ]
         return str(running[0]["containerID"]).rpartition("/")[2] if running else ""
 
     # -- the end, and what is there --------------------------------------------------------------------------------
