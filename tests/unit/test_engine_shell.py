@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+from socket import socketpair as pair
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -279,6 +280,53 @@ def test_a_host_that_takes_no_command_is_unreachable(
     with pytest.raises(HostUnreachable, match="web takes no command"):
         opened.run("x")
     mine.close()
+
+
+REFUSED = b"OCI runtime exec failed: exec failed: read init-p: connection reset by peer: unknown\r\n"
+
+
+def refuses(api: FakeApi, monkeypatch: pytest.MonkeyPatch, said: bytes, times: int) -> None:
+    """Have the engine begin nothing, so many times."""
+    begin = api.exec_start
+
+    def start(exec_id: str, *, socket: bool) -> object:
+        if int(exec_id) >= times:
+            return begin(exec_id, socket=socket)
+        mine, theirs = pair()
+        mine.sendall(frame(STDOUT, said))
+        mine.close()
+        return theirs
+
+    monkeypatch.setattr(api, "exec_start", start)
+
+
+def test_what_the_engine_could_not_begin_is_begun_again(
+    api: FakeApi, opened: ExecShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.peers = [says(b"hello")]
+    refuses(api, monkeypatch, REFUSED, times=1)
+    assert opened.run("x").text == "hello"
+    assert opened.integrity == [], "the engine's trouble is nobody's interference"
+
+
+def test_what_the_engine_cannot_begin_twice_is_unreachable_and_says_why(
+    api: FakeApi, opened: ExecShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses(api, monkeypatch, REFUSED, times=9)
+    with pytest.raises(HostUnreachable, match="web takes no command") as caught:
+        opened.run("x")
+    assert "connection reset by peer" in caught.value.why
+    assert len(api.execs) == 2
+
+
+def test_a_shell_that_ends_by_itself_is_not_begun_again(
+    api: FakeApi, opened: ExecShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses(api, monkeypatch, b"bash: error while loading shared libraries", times=9)
+    with pytest.raises(HostUnreachable, match="web takes no command") as caught:
+        opened.run("x")
+    assert "shared libraries" in caught.value.why
+    assert len(api.execs) == 1
 
 
 def test_a_command_without_an_answer_is_ended_with_all_below_it(api: FakeApi, opened: ExecShell) -> None:

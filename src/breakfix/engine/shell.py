@@ -31,6 +31,8 @@ MOST_OUTPUT: Final = 16 * 1024 * 1024
 KILLED: Final = "killed"
 OPENING: Final = 30.0
 """Seconds that a new shell may take to say its process id."""
+ENGINE_FAILED: Final = "OCI runtime exec failed"
+"""What the engine writes in place of the output of a process that it could not begin."""
 ASIDE: Final = 8.0
 """Seconds that a script beside a shell may take, to end what the shell left or to see why it is silent."""
 
@@ -58,6 +60,10 @@ class Seat:
 
 class _Cut(Exception):  # a signal between two functions here, not an error that leaves
     """The connection ended before the answer did."""
+
+
+class _NeverBegan(HostUnreachable):
+    """The engine could not begin the shell: nothing of it ran."""
 
 
 class ExecShell:
@@ -117,6 +123,13 @@ class ExecShell:
     def _open(self) -> None:
         if self._socket is not None:
             return
+        try:
+            self._begin()
+        except _NeverBegan:
+            # Nothing ran, so nothing is done twice.  See docs/decisions, 31.
+            self._begin()
+
+    def _begin(self) -> None:
         with unreachable(self._seat.host):
             self._exec = self._api.exec_create(
                 self._seat.container,
@@ -127,18 +140,35 @@ class ExecShell:
             )["Id"]
             # Over TLS docker-py hands out the socket itself, else a reader around it.
             self._socket = connection_of(self._api.exec_start(self._exec, socket=True))
-        nonce = secrets.token_hex(16)
         try:
-            self._send(f"printf '%d {nonce} 0\\n' $$; printf '{nonce} 0\\n' >&2\n".encode())
-            out, _ = self._until(nonce.encode(), time.monotonic() + OPENING)
-        except (_Cut, TimeoutError) as error:
+            self._pid = self._greet()
+        except HostUnreachable:
             self.close()
-            raise HostUnreachable(
-                f"{self._seat.host} takes no command",
-                why=f"A shell in it did not answer within {OPENING:.0f} s, or ended at once.",
-                next_step="breakfix sessions says whether it runs; breakfix reset brings the start state back.",
-            ) from error
-        self._pid = int(out.split()[0])
+            raise
+
+    def _greet(self) -> int:
+        """Return the process id of the new shell, in its own host."""
+        nonce = secrets.token_hex(16)
+        streams = {STDOUT: bytearray(), STDERR: bytearray()}
+        try:
+            # Where it was cut before that, why may still be there to read.
+            with suppress(_Cut):
+                self._send(f"printf '%d {nonce} 0\\n' $$; printf '{nonce} 0\\n' >&2\n".encode())
+            self._read(streams, nonce.encode(), time.monotonic() + OPENING)
+        except TimeoutError:
+            raise self._refusal(f"A shell in it did not answer within {OPENING:.0f} s.") from None
+        except _Cut:
+            said = b" ".join(streams.values()).decode(errors="replace").strip()
+            raise self._refusal(f"A shell in it ended at once: {said[:300] or 'nothing was said'}") from None
+        return int(bytes(streams[STDOUT]).split()[0])
+
+    def _refusal(self, why: str) -> HostUnreachable:
+        kind = _NeverBegan if ENGINE_FAILED in why else HostUnreachable
+        return kind(
+            f"{self._seat.host} takes no command",
+            why=why,
+            next_step="breakfix sessions says whether it runs; breakfix reset brings the start state back.",
+        )
 
     def _connection(self) -> socket.socket:
         if self._socket is None:
@@ -156,13 +186,16 @@ class ExecShell:
     def _until(self, marker: bytes, deadline: float) -> tuple[bytes, bytes]:
         """Read until both streams carry the marker and the line that it begins."""
         streams = {STDOUT: bytearray(), STDERR: bytearray()}
+        self._read(streams, marker, deadline)
+        return bytes(streams[STDOUT]), bytes(streams[STDERR])
+
+    def _read(self, streams: dict[int, bytearray], marker: bytes, deadline: float) -> None:
         while not all(_ended(stream, marker) for stream in streams.values()):
             kind, size = struct.unpack(">BxxxL", self._exactly(FRAME, deadline))
             streams[kind] += self._exactly(size, deadline)
             if len(streams[kind]) > MOST_OUTPUT:
                 self._kill()
                 raise ProbeFailed(f"{self._seat.host}: a command printed more than {MOST_OUTPUT >> 20} MiB")
-        return bytes(streams[STDOUT]), bytes(streams[STDERR])
 
     def _exactly(self, size: int, deadline: float) -> bytes:
         connection = self._connection()
