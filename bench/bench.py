@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from breakfix import catalog, environments, images, proving, recipes, sessions
-from breakfix.cluster import practice
+from breakfix.cluster import clusters, practice
 from breakfix.engine.client import connect
 from breakfix.grading.runner import grade
 
@@ -303,7 +303,7 @@ def crowded_figure(lab: Lab) -> Figure:
     try:
         api, name = practice.administrator(), next(iter(session.namespaces.values()))
         api.merge(f"/api/v1/namespaces/{name}/resourcequotas/breakfix", {"spec": {"hard": {"pods": "300"}}})
-        pod = {"containers": [{"name": "x", "image": practice.APP}], "nodeSelector": {"nowhere": "here"}}
+        pod = {"containers": [{"name": "x", "image": clusters.APP}], "nodeSelector": {"nowhere": "here"}}
         for number in range(200):
             manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"crowd-{number}"}, "spec": pod}
             api.create(f"/api/v1/namespaces/{name}/pods", manifest)

@@ -16,6 +16,9 @@ from breakfix.errors import NotReady
 # pytest's importlib mode finds tests, not what stands beside them.
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "src")]
 
+# A standby that nobody asked for would be made behind the tests' back; the tests of it ask.
+os.environ["BREAKFIX_STANDBY"] = "off"
+
 from tests import stage as stages  # noqa: E402
 
 if TYPE_CHECKING:

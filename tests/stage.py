@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -250,6 +252,29 @@ class Stage:
             timeout=120,
             check=False,
         )
+
+
+def what_a_pod_reaches(stage: Stage, session: Session) -> list[str]:
+    """Return what a pod of the session's service gets from this machine and its own workstation, address by address."""
+    said = []
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        server.settimeout(0.2)
+        ended = threading.Event()
+
+        def answer() -> None:
+            while not ended.is_set():
+                with suppress(TimeoutError), server.accept()[0] as connection:
+                    connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nREACHED\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        for address in [*stage.engine.addresses(), session.hosts["workstation"].address]:
+            asked = f"kubectl exec deployment/{stage.service(session)} -- curl -s -m 2 http://{address}:{port}/"
+            said.append(stage.candidate(session, asked, "workstation").text)
+        ended.set()
+        thread.join()
+    return said
 
 
 def outcomes(made: Grade) -> dict[str, Outcome]:

@@ -18,7 +18,7 @@ from pydantic import (
 )  # fmt: skip
 
 from breakfix.errors import Problem
-from breakfix.model import CLUSTER, ClusterSpec, Disk, Hint, HostSpec, Lab, Level
+from breakfix.model import CLUSTER, ClusterSpec, Disk, Hint, HostSpec, Isolation, Lab, Level
 from breakfix.skills import SKILLS
 
 if TYPE_CHECKING:
@@ -67,7 +67,16 @@ class ClusterFormat(_Strict):
     """``[cluster]``: what the lab has in a Kubernetes cluster."""
 
     namespaces: tuple[Namespace, ...] = Field(min_length=1, max_length=4)
+    isolation: Isolation = Isolation.NAMESPACE
+    workers: int = Field(default=0, ge=0, le=2)
     images: dict[Reference, Name] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _workers_of_its_own(self) -> Self:
+        if self.workers and self.isolation is not Isolation.CLUSTER:
+            msg = 'workers: only a cluster of one\'s own has them (isolation = "cluster")'
+            raise ValueError(msg)
+        return self
 
 
 class HintFormat(_Strict):

@@ -69,12 +69,24 @@ CLUSTER = "cluster"
 """The place of a session that is no host: where scripts of a lab's author talk to its cluster with all rights."""
 
 
+class Isolation(StrEnum):
+    """What of a cluster a session has to itself."""
+
+    NAMESPACE = "namespace"
+    """Namespaces, in the cluster that all such sessions share."""
+    CLUSTER = "cluster"
+    """All of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """What a lab has in a Kubernetes cluster."""
 
     namespaces: tuple[str, ...]
     """As the lab calls them; in a shared cluster their names carry a mark of the session besides."""
+    isolation: Isolation = Isolation.NAMESPACE
+    workers: int = 0
+    """Nodes beside the control plane, in a cluster of one's own."""
     images: dict[str, str] = field(default_factory=dict)
     """References in the cluster, each with the image of ours behind it: ``registry.lab/shop/web:1.4.2`` is ``app``."""
 
@@ -305,6 +317,8 @@ class Session:
     baseline: dict[str, JsonValue] = field(default_factory=dict)
     namespaces: dict[str, str] = field(default_factory=dict)
     """What the lab calls each namespace, and its name in the cluster."""
+    cluster: str = ""
+    """The name of the cluster that it has, or has namespaces in."""
 
 
 @dataclass(frozen=True, slots=True)

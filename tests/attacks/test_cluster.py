@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from breakfix.cluster import namespaces
 from breakfix.model import Outcome
-from tests.stage import outcomes, told
+from tests.stage import outcomes, told, what_a_pod_reaches
 
 if TYPE_CHECKING:
     from breakfix.model import Session
@@ -121,29 +118,7 @@ def test_the_workstation_reaches_the_cluster_and_nothing_else(practice: Stage, v
 
 
 def test_a_pod_reaches_the_cluster_and_nothing_beyond(practice: Stage, victim: Session) -> None:
-    said = []
-    with socket.create_server(("", 0)) as server:
-        port = server.getsockname()[1]
-        server.settimeout(0.2)
-        ended = threading.Event()
-
-        def answer() -> None:
-            while not ended.is_set():
-                with suppress(TimeoutError), server.accept()[0] as connection:
-                    connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nREACHED\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        addresses = [*practice.engine.addresses(), victim.hosts["workstation"].address]
-        for address in addresses:
-            done = practice.candidate(
-                victim,
-                f"kubectl exec deployment/{practice.service(victim)} -- curl -s -m 2 http://{address}:{port}/",
-                "workstation",
-            )
-            said.append(done.text)
-        ended.set()
-        thread.join()
+    said = what_a_pod_reaches(practice, victim)
     assert len(said) > 1
     assert "REACHED" not in "".join(said)
     inside = f"kubectl exec deployment/{practice.service(victim)} -- curl -sk -m 3 https://kubernetes.default/healthz"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from breakfix.cluster.node import NODE
+from breakfix.cluster.practice import PRACTICE
 from breakfix.engine.client import connect
 from tests.stage import until
 
@@ -89,7 +89,7 @@ def test_stop_ends_it(practice: Stage, session_id: str) -> None:
 def test_a_cluster_whose_engine_just_came_up_is_waited_for_and_its_sessions_live_on(practice: Stage) -> None:
     session = practice.start("beacon", 1)
     # The engine starts the node by itself: it runs, and for a while nothing in it answers.
-    connect().restart(NODE, timeout=0)
+    connect().restart(PRACTICE.control_plane, timeout=0)
     done = practice.cli("cluster", "warm")
     assert done.returncode == 0, done.stderr
     practice.solve(session)
@@ -98,8 +98,8 @@ def test_a_cluster_whose_engine_just_came_up_is_waited_for_and_its_sessions_live
 
 
 def test_a_cluster_whose_node_was_killed_is_started_again(practice: Stage) -> None:
-    connect().kill(NODE)
-    until(lambda: not connect().inspect_container(NODE)["State"]["Running"])
+    connect().kill(PRACTICE.control_plane)
+    until(lambda: not connect().inspect_container(PRACTICE.control_plane)["State"]["Running"])
     done = practice.cli("cluster", "warm")
     assert done.returncode == 0, done.stderr
     assert answer(practice, "cluster")["cluster"]["running"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 import pytest
 
 from breakfix import images
-from breakfix.cluster import kind, loading, namespaces, node, practice
-from breakfix.cluster.practice import State
+from breakfix.cluster import clusters, kind, loading, namespaces, own, practice
+from breakfix.cluster.clusters import Cluster, State
+from breakfix.cluster.practice import PRACTICE
 from breakfix.environments.kind import KindEnvironment
-from breakfix.errors import NotReady
+from breakfix.errors import NotReady, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +59,7 @@ def test_nobody_may_fill_the_cluster_with_anything_that_admin_may_make() -> None
 
 
 def test_what_kind_is_told_names_files_that_are_there(tmp_path: Path) -> None:
-    written = json.loads(kind.configuration("breakfix-toy", tmp_path))
+    written = json.loads(kind.configuration("breakfix-toy", 0, tmp_path))
     mount = written["nodes"][0]["extraMounts"][0]
     assert (tmp_path / "policy.yaml").read_text(encoding="utf-8") == kind.AUDIT_POLICY
     assert (mount["hostPath"], mount["readOnly"]) == (str(tmp_path / "policy.yaml"), True)
@@ -72,17 +74,17 @@ class Calls:
         self.done: list[str] = []
         self.state = State(exists=False)
         self.fail: Exception | None = None
-        monkeypatch.setattr(practice, "folder", lambda: tmp_path)
-        monkeypatch.setattr(practice, "state", lambda: self.state)
-        monkeypatch.setattr(practice, "connect", lambda: self)
-        monkeypatch.setattr(practice, "Api", lambda *_: self)
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setattr(clusters, "state", lambda *_, **__: self.state)
+        monkeypatch.setattr(clusters, "fence", lambda _: self.done.append("fence"))
+        monkeypatch.setattr(clusters, "rouse", lambda one, _: self.done.append(f"start {one.name}"))
+        monkeypatch.setattr(clusters, "wait", self.wait)
         monkeypatch.setattr(loading, "load", lambda *_: self.done.append("load"))
-        monkeypatch.setattr(node, "run", lambda *_: self.done.append("fence"))
-        monkeypatch.setattr(practice, "_wait", self.wait)
         monkeypatch.setattr(kind, "create", self.create)
         monkeypatch.setattr(kind, "kubeconfig", lambda *_: {"clusters": []})
         monkeypatch.setattr(kind, "delete", self.delete)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        PRACTICE.folder.mkdir(parents=True)
 
     def create(self, *_: object) -> None:
         self.done.append("create")
@@ -92,10 +94,7 @@ class Calls:
         self.done.append("delete")
         self.state = State(exists=False)
 
-    def start(self, name: str) -> None:
-        self.done.append(f"start {name}")
-
-    def wait(self, _: object) -> None:
+    def wait(self, *_: object) -> None:
         if self.fail:
             raise self.fail
         self.done.append("wait")
@@ -110,34 +109,34 @@ def ensure(*, busy: bool = False) -> None:
     practice.ensure(lambda _: None, lambda: busy)
 
 
-def complete(calls: Calls) -> None:
-    (practice.folder() / "kubeconfig.json").write_text("{}", encoding="utf-8")
+def complete() -> None:
+    (PRACTICE.folder / "kubeconfig.json").write_text("{}", encoding="utf-8")
 
 
 def test_a_cluster_is_made_once(calls: Calls) -> None:
     ensure()
     ensure()
     assert calls.done == ["create", "wait", "wait", "fence", "load", "wait", "fence", "load"]
-    assert (practice.folder() / "kubeconfig.json").stat().st_mode & 0o777 == 0o600
+    assert (PRACTICE.folder / "kubeconfig.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_one_that_stands_still_is_started(calls: Calls) -> None:
     calls.state = State(exists=True, running=False, current=True)
-    complete(calls)
+    complete()
     ensure()
-    assert calls.done == [f"start {node.NODE}", "wait", "fence", "load"]
+    assert calls.done == [f"start {PRACTICE.name}", "wait", "fence", "load"]
 
 
 def test_one_of_an_older_recipe_is_made_anew(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=False)
-    complete(calls)
+    complete()
     ensure()
     assert calls.done == ["delete", "create", "wait", "wait", "fence", "load"]
 
 
 def test_one_of_an_older_recipe_that_somebody_uses_stays(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=False)
-    complete(calls)
+    complete()
     ensure(busy=True)
     assert calls.done == ["wait", "fence", "load"]
 
@@ -156,8 +155,9 @@ def test_one_that_cannot_be_made_leaves_nothing(calls: Calls) -> None:
     assert not calls.state.exists
 
 
-def test_without_a_cluster_the_next_command_is_told(calls: Calls) -> None:
-    practice.administrator.cache_clear()
+@pytest.mark.usefixtures("calls")
+def test_without_a_cluster_the_next_command_is_told() -> None:
+    clusters.administrator.cache_clear()
     with pytest.raises(NotReady) as caught:
         practice.administrator()
     assert "breakfix cluster warm" in caught.value.next_step
@@ -174,9 +174,153 @@ def test_without_a_cluster_the_next_command_is_told(calls: Calls) -> None:
 def test_a_cluster_that_the_next_start_can_bring_up_is_fine(
     monkeypatch: pytest.MonkeyPatch, state: State, found: str, advice: str
 ) -> None:
-    monkeypatch.setattr(practice, "state", lambda: state)
+    monkeypatch.setattr(clusters, "state", lambda *_, **__: state)
     monkeypatch.setattr(images, "node_is_ours", lambda: True)
     (said,) = KindEnvironment(None).examine()  # type: ignore[arg-type]
     assert said.ok
     assert found in said.found
     assert advice in said.advice
+
+
+# -- clusters of one's own -----------------------------------------------------------------------------------------
+
+
+def test_nodes_are_called_as_kind_calls_them() -> None:
+    assert Cluster("toy").nodes == ("toy-control-plane",)
+    assert Cluster("toy", 2).nodes == ("toy-control-plane", "toy-worker", "toy-worker2")
+
+
+def test_each_node_has_a_probe_of_its_own() -> None:
+    assert [namespaces.probe_on(one) for one in Cluster("toy", 2).nodes] == ["probe", "probe-worker", "probe-worker2"]
+
+
+class Shed:
+    """Stands for all clusters that sessions may have to themselves: what is made, roused and dropped."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.there: dict[str, Cluster] = {}
+        self.old: set[str] = set()
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setattr(own, "connect", lambda: self)
+        monkeypatch.setattr(clusters, "create", self.create)
+        monkeypatch.setattr(clusters, "drop", self.drop)
+        monkeypatch.setattr(
+            clusters, "state", lambda one: State(exists=True, running=True, current=one.name not in self.old)
+        )
+        monkeypatch.setattr(loading, "load", lambda *_: None)
+
+    def containers(self, **_: object) -> list[dict[str, dict[str, str]]]:
+        return [{"Labels": {kind.CLUSTER_LABEL: one.name}} for one in self.there.values() for _ in one.nodes]
+
+    def create(self, cluster: Cluster, _: object) -> None:
+        self.there[cluster.name] = cluster
+        cluster.folder.mkdir(parents=True)
+        (cluster.folder / "kubeconfig.json").write_text("{}", encoding="utf-8")
+
+    def drop(self, cluster: Cluster, _: object) -> None:
+        del self.there[cluster.name]
+        rmtree(cluster.folder)
+
+
+@pytest.fixture
+def shed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shed:
+    return Shed(monkeypatch, tmp_path)
+
+
+def tell(_: str) -> None:
+    pass
+
+
+def claim(workers: int, session_id: str) -> str:
+    with own.claimed(workers, session_id) as cluster:
+        return cluster.name
+
+
+def test_a_standby_is_claimed_once_and_for_good(shed: Shed) -> None:
+    own.ensure(0, tell)
+    (standby,) = own.standbys()
+    assert claim(0, "one-1") == standby.name
+    assert own.standbys() == ()
+    assert claim(0, "two-2") != standby.name
+    assert len(shed.there) == 2
+
+
+def test_a_standby_of_another_width_is_left_alone(shed: Shed) -> None:
+    own.ensure(2, tell)
+    claim(0, "one-1")
+    assert sorted(one.workers for one in shed.there.values()) == [0, 2]
+    assert [one.workers for one in own.standbys()] == [2]
+
+
+def test_a_standby_is_made_once(shed: Shed) -> None:
+    own.ensure(0, tell)
+    own.ensure(0, tell)
+    assert len(shed.there) == 1
+
+
+@pytest.mark.parametrize("how", ["half made", "of an older recipe"])
+def test_a_standby_that_is_no_good_is_made_anew(shed: Shed, how: str) -> None:
+    own.ensure(0, tell)
+    (first,) = own.standbys()
+    if how == "half made":
+        (first.folder / "kubeconfig.json").unlink()
+    else:
+        shed.old.add(first.name)
+    own.ensure(0, tell)
+    assert first.name not in shed.there
+    assert len(shed.there) == 1
+
+
+def test_a_cluster_goes_with_its_session(shed: Shed) -> None:
+    mine, other = claim(0, "one-1"), claim(1, "two-2")
+    own.release("one-1")
+    assert mine not in shed.there
+    assert other in shed.there
+
+
+def test_what_a_session_left_behind_is_swept_and_no_standby(shed: Shed) -> None:
+    own.ensure(0, tell)
+    (standby,) = own.standbys()
+    own.ensure(1, tell)
+    gone, here = claim(1, "gone-1"), claim(2, "here-2")
+    own.sweep({"here-2"})
+    assert set(shed.there) == {standby.name, here}
+    assert gone not in shed.there
+
+
+@pytest.mark.parametrize(
+    ("said", "free", "kept"),
+    [
+        (None, own.ENOUGH, True),
+        (None, own.ENOUGH - 1, False),
+        ("auto", 0, False),
+        ("ON", 0, True),
+        ("off", 1 << 40, False),
+    ],
+)
+def test_a_standby_is_kept_where_memory_allows_or_one_says_so(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, free: int, kept: bool
+) -> None:
+    monkeypatch.delenv(own.SETTING, raising=False)
+    if said:
+        monkeypatch.setenv(own.SETTING, said)
+    monkeypatch.setattr(own, "_free", lambda: free)
+    assert own.wanted() is kept
+
+
+def test_a_setting_that_says_neither_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(own.SETTING, "maybe")
+    with pytest.raises(UsageError) as caught:
+        own.wanted()
+    assert "auto, on, off" in caught.value.next_step
+
+
+def test_what_the_api_says_of_a_node_counts_from_when_it_was_heard() -> None:
+    lease = {"metadata": {"name": "toy-control-plane"}, "spec": {"renewTime": "2026-11-23T12:00:09.123456Z"}}
+    before, after = (clusters.moment(f"2026-11-23T12:00:{second}") for second in ("09", "10"))
+    silent = clusters._silent
+    assert silent(Cluster("toy"), [lease], before) == []
+    assert silent(Cluster("toy"), [lease], after) == ["toy-control-plane"]
+    assert silent(Cluster("toy", 1), [lease], before) == ["toy-worker"]
+    assert silent(Cluster("toy"), [], None) == []

@@ -183,7 +183,7 @@ def test_a_lab_in_a_cluster_has_a_workstation_for_a_host(tmp_path: Path) -> None
     lab, problems = read(CLUSTERED, tmp_path)
     assert problems == []
     assert lab is not None
-    assert lab.cluster == ClusterSpec(("shop", "bank"), {"registry.lab/shop/web:4.2.0": "app"})
+    assert lab.cluster == ClusterSpec(("shop", "bank"), images={"registry.lab/shop/web:4.2.0": "app"})
     assert [(one.name, one.image) for one in lab.hosts] == [("workstation", "workstation")]
     assert lab.places == ("workstation", "cluster")
 
@@ -193,6 +193,9 @@ def test_a_lab_in_a_cluster_has_a_workstation_for_a_host(tmp_path: Path) -> None
     [
         ('environment = "kind"', 'environment = "docker"', 'environment "docker" runs [hosts]'),
         ('[cluster]\nnamespaces = ["shop", "bank"]', "", "Field required"),
+        ('["shop", "bank"]', '["shop"]\nworkers = 1', "only a cluster of one's own has them"),
+        ('["shop", "bank"]', '["shop"]\nisolation = "cluster"\nworkers = 3', "less than or equal to 2"),
+        ('["shop", "bank"]', '["shop"]\nisolation = "node"', "'namespace' or 'cluster'"),
         ('["shop", "bank"]', "[]", "at least 1 item"),
         ('["shop", "bank"]', '["Shop"]', "should match pattern"),
         ('"registry.lab/shop/web:4.2.0"', '"web"', "should match pattern"),

@@ -11,6 +11,7 @@ from breakfix.cli.progress import progress
 from breakfix.errors import EngineUnavailable
 
 if TYPE_CHECKING:
+    from breakfix.cluster.clusters import State
     from breakfix.environments import Capability
     from breakfix.model import JsonValue
 
@@ -78,56 +79,84 @@ def build(
 
 
 def show(ctx: typer.Context, output: Output = Form.TEXT) -> None:
-    """Show the practice cluster: whether it runs, what it is made of, what it costs, and who is in it."""
+    """Show the practice cluster, who is in it and what it costs; and the clusters that sessions have to themselves."""
     if ctx.invoked_subcommand:
         return
     from breakfix import environments  # noqa: PLC0415
-    from breakfix.cluster import node, practice  # noqa: PLC0415
+    from breakfix.cluster import clusters, own, practice  # noqa: PLC0415
 
     found = practice.state(memory=True)
-    sessions = [one.id for one in environments.load("kind").sessions()]
+    sessions = [one.id for one in environments.load("kind").sessions() if one.cluster in {"", practice.PRACTICE.name}]
+    others = [(one, clusters.state(one.cluster, memory=True)) for one in own.found()]
     if output is Form.JSON:
         content: JsonValue = {
-            "name": node.NAME,
-            "exists": found.exists,
-            "running": found.running,
-            "current": found.current,
-            "image": found.image,
-            "memory": found.memory,
+            **_told(practice.PRACTICE.name, found),
             "sessions": sessions,
+            "own": [
+                {**_told(one.cluster.name, state), "workers": one.cluster.workers, "session": one.session or None}
+                for one, state in others
+            ],
         }
         print_json("cluster", content)
         return
-    if not found.exists:
+    if found.exists:
+        typer.echo(_line(practice.PRACTICE.name, found))
+        typer.echo(f"sessions: {', '.join(sessions) or 'none'}")
+    else:
         typer.echo("There is no practice cluster. → breakfix cluster warm, or just start a lab")
-        return
-    state = "running" if found.running else "stopped"
-    typer.echo(f"{node.NAME}: {state}, {found.memory >> 20} MiB, made of {found.image}")
-    typer.echo(f"sessions: {', '.join(sessions) or 'none'}")
-    if not found.current:
+    if found.exists and not found.current:
         typer.echo("Today's recipe makes another node image. → breakfix cluster drop, when no session needs it")
+    for one, state in others:
+        typer.echo(f"{_line(one.cluster.name, state)}; {one.session or 'standby'}")
 
 
-def warm() -> None:
+def _told(name: str, state: State) -> dict[str, JsonValue]:
+    return {
+        "name": name,
+        "exists": state.exists,
+        "running": state.running,
+        "paused": state.paused,
+        "current": state.current,
+        "image": state.image,
+        "memory": state.memory,
+    }
+
+
+def _line(name: str, state: State) -> str:
+    how = "running" if state.running else "paused" if state.paused else "stopped"
+    return f"{name}: {how}, {state.memory >> 20} MiB, made of {state.image}"
+
+
+def warm(
+    standby: Annotated[  # noqa: FBT002
+        bool, typer.Option("--standby", help="Make a cluster for the next lab that wants one whole, instead.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="The standby's nodes beside its control plane.", min=0, max=2)] = 0,
+) -> None:
     """Have the practice cluster up before a lab asks for it."""
     from breakfix import environments, images  # noqa: PLC0415
-    from breakfix.cluster import node, practice  # noqa: PLC0415
+    from breakfix.cluster import own, practice  # noqa: PLC0415
 
     kind = environments.load("kind")
     with progress("cluster") as tell:
         images.ensure(("toolbox", "app", "workstation"), tell)
-        practice.ensure(tell, lambda: bool(kind.sessions()))
-    typer.echo(f"{node.NAME} is up. → breakfix list --track kubernetes")
+        if standby:
+            own.stand_by(workers, tell)
+        else:
+            practice.ensure(tell, lambda: bool(kind.sessions()))
+    name = "A standby" if standby else practice.PRACTICE.name
+    typer.echo(f"{name} is up. → breakfix list --track kubernetes")
 
 
 def drop() -> None:
-    """Delete the practice cluster.  Sessions in it must be stopped first."""
+    """Delete the practice cluster and what stands by.  Sessions in a cluster must be stopped first."""
     from breakfix import environments  # noqa: PLC0415
-    from breakfix.cluster import node, practice  # noqa: PLC0415
+    from breakfix.cluster import own, practice  # noqa: PLC0415
     from breakfix.errors import UsageError  # noqa: PLC0415
 
     if sessions := [one.id for one in environments.load("kind").sessions()]:
         raise UsageError("the cluster is in use", why=", ".join(sessions), next_step="breakfix stop --all")
     with progress("cluster") as tell:
+        own.drop_standbys(tell)
         practice.drop(tell)
-    typer.echo(f"{node.NAME} is gone.")
+    typer.echo(f"{practice.PRACTICE.name} is gone.")

@@ -55,8 +55,8 @@ apiServer:
 """
 
 
-def configuration(name: str, folder: Path) -> str:
-    """Return kind's configuration for a cluster of one node; JSON is YAML too."""
+def configuration(name: str, workers: int, folder: Path) -> str:
+    """Return kind's configuration for a cluster of one control plane and its workers; JSON is YAML too."""
     policy = folder / "policy.yaml"
     policy.write_text(AUDIT_POLICY, encoding="utf-8")
     node = {
@@ -64,15 +64,16 @@ def configuration(name: str, folder: Path) -> str:
         "extraMounts": [{"hostPath": str(policy), "containerPath": f"{AUDIT_FOLDER}/policy.yaml", "readOnly": True}],
         "kubeadmConfigPatches": [API_SERVER],
     }
+    nodes = [node, *({"role": "worker"} for _ in range(workers))]
     return json.dumps(
-        {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "name": name, "nodes": [node]}, indent=1
+        {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "name": name, "nodes": nodes}, indent=1
     )
 
 
-def create(name: str, folder: Path, tell: Tell) -> None:
-    """Create a cluster and wait until its node is ready; ``folder`` holds its files.  Raises NotReady."""
+def create(name: str, workers: int, folder: Path, tell: Tell) -> None:
+    """Create a cluster and wait until its nodes are ready; ``folder`` holds its files.  Raises NotReady."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "kind.yaml").write_text(configuration(name, folder), encoding="utf-8")
+    (folder / "kind.yaml").write_text(configuration(name, workers, folder), encoding="utf-8")
     image = images.node(tell)
     tell(f"creating the cluster {name}")
     chosen = ("--image", image) if image else ()

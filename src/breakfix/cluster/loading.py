@@ -1,21 +1,23 @@
-"""Puts images of ours into the practice cluster, so that no pod ever asks a registry."""
+"""Puts images of ours into a cluster, so that no pod ever asks a registry."""
 
 from __future__ import annotations
 
 import io
 import tempfile
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from breakfix import images, parts, recipes
-from breakfix.cluster import node
+from breakfix.cluster import clusters, node
 from breakfix.cluster.objects import field
-from breakfix.engine.client import not_ready
+from breakfix.engine.client import connect, not_ready
+from breakfix.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from breakfix.cluster.api import Api
+    from breakfix.cluster.clusters import Cluster
     from docker import APIClient
 
     Tell = Callable[[str], None]
@@ -29,18 +31,24 @@ DEFINITIONS: Final = "breakfix.definitions"
 DEFINED: Final = "/root/definitions.yaml"
 
 
-def load(engine: APIClient, cluster: Api, name: str, names: tuple[str, ...], tell: Tell) -> None:
-    """Have the image ``name`` of ours in the cluster under ``names``.  Raises NotReady."""
-    wanted, path = recipes.tag(name), f"/api/v1/nodes/{node.NODE}"
-    kept = field(cluster.get(path), "metadata.annotations", {})
+def load(cluster: Cluster, name: str, names: tuple[str, ...], tell: Tell) -> None:
+    """Have the image ``name`` of ours in every node of the cluster under ``names``.  Raises NotReady."""
+    together(partial(_load_into, cluster, one, name, names, tell) for one in cluster.nodes)
+
+
+def _load_into(cluster: Cluster, where: str, name: str, names: tuple[str, ...], tell: Tell) -> None:
+    api, engine = clusters.administrator(cluster.name), connect()
+    wanted, path = recipes.tag(name), f"/api/v1/nodes/{where}"
+    kept = field(api.get(path), "metadata.annotations", {})
     missing = [one for one in names if kept.get(_mark(one)) != wanted]
     if not missing:
         return
     tell(f"loading {name} into the cluster")
-    with images.one_at_a_time("cluster"):
-        _import(engine, wanted, missing)
-        _define(engine, wanted)
-    cluster.merge(path, {"metadata": {"annotations": {_mark(one): wanted for one in missing}}})
+    with images.one_at_a_time(where):
+        _import(engine, where, wanted, missing)
+        if where == cluster.control_plane:
+            _define(engine, where, wanted)
+    api.merge(path, {"metadata": {"annotations": {_mark(one): wanted for one in missing}}})
 
 
 def _mark(name: str) -> str:
@@ -48,20 +56,20 @@ def _mark(name: str) -> str:
     return f"{RECIPE}/{sha256(name.encode()).hexdigest()[:16]}"
 
 
-def _import(engine: APIClient, image: str, names: list[str]) -> None:
-    """Copy an image from the engine into the node, where it is not yet, and name it."""
+def _import(engine: APIClient, where: str, image: str, names: list[str]) -> None:
+    """Copy an image from the engine into a node, where it is not yet, and name it."""
     inside = f"docker.io/{image}"
-    if inside not in node.run(engine, "ctr -n k8s.io images ls -q 2>/dev/null").split():
+    if inside not in node.run(engine, where, "ctr -n k8s.io images ls -q 2>/dev/null").split():
         with tempfile.TemporaryFile() as spooled, not_ready(f"sending {image}"):
             for chunk in engine.get_image(image):
                 spooled.write(chunk)
-            node.put(engine, ARCHIVE, spooled)
-        node.run(engine, f"ctr -n k8s.io images import --local --label {PINNED} {ARCHIVE} && rm {ARCHIVE}")
+            node.put(engine, where, ARCHIVE, spooled)
+        node.run(engine, where, f"ctr -n k8s.io images import --local --label {PINNED} {ARCHIVE} && rm {ARCHIVE}")
     tags = (f"ctr -n k8s.io images tag --force {inside} {name}" for name in names)
-    node.run(engine, "set -e; " + "; ".join(tags))
+    node.run(engine, where, "set -e; " + "; ".join(tags))
 
 
-def _define(engine: APIClient, image: str) -> None:
+def _define(engine: APIClient, where: str, image: str) -> None:
     """Tell the cluster of the kinds that an image's pods need."""
     with not_ready(f"reading {image}"):
         labels = engine.inspect_image(image)["Config"].get("Labels") or {}  # type: ignore[no-untyped-call]
@@ -69,6 +77,6 @@ def _define(engine: APIClient, image: str) -> None:
         return
     content = io.BytesIO()
     content.write(parts.take_file(engine, image, labels[DEFINITIONS]))
-    node.put(engine, DEFINED, content)
+    node.put(engine, where, DEFINED, content)
     apply = f"kubectl --kubeconfig {node.ADMINISTRATOR} apply --server-side --force-conflicts"
-    node.run(engine, f"{apply} -f {DEFINED} && rm {DEFINED}")
+    node.run(engine, where, f"{apply} -f {DEFINED} && rm {DEFINED}")

@@ -95,12 +95,17 @@ def own(session: Session) -> str:
     return f"breakfix-{session.id}-{next(iter(session.namespaces.values())).rpartition('-')[2]}"
 
 
-def make(api: Api, session: Session, image: str) -> None:
-    """Make the session's namespaces, the candidate's rights in them, and the probe.  Raises NotReady."""
+def probe_on(node: str) -> str:
+    """Return the name of the probe's pod on a node: one may enter the network of a pod only from where it runs."""
+    return PROBE if node.endswith("-control-plane") else f"{PROBE}-{node.rpartition('-')[2]}"
+
+
+def make(api: Api, session: Session, image: str, nodes: Iterable[str]) -> None:
+    """Make the session's namespaces, the candidate's rights in them, and a probe on each node.  Raises NotReady."""
     made = [partial(_make_one, api, session, called, name) for called, name in session.namespaces.items()]
     allowed = [partial(_allow_in, api, session, name) for name in session.namespaces.values()]
     try:
-        together([*made, partial(_make_own, api, session, image)])
+        together([*made, partial(_make_own, api, session, image, nodes)])
         together([*allowed, partial(_allow_reading, api, session)])
     except Refused as error:
         raise NotReady("the session's namespaces could not be made", why=f"{error.what}: {error.said}") from error
@@ -123,17 +128,17 @@ def _make_one(api: Api, session: Session, called: str, name: str) -> None:
     )
 
 
-def _make_own(api: Api, session: Session, image: str) -> None:
+def _make_own(api: Api, session: Session, image: str, nodes: Iterable[str]) -> None:
     name = own(session)
     api.create(
         "/api/v1/namespaces",
         _object("v1", "Namespace", name, {SESSION: session.id, "pod-security.kubernetes.io/enforce": "restricted"}),
     )
     api.create(f"/api/v1/namespaces/{name}/serviceaccounts", _object("v1", "ServiceAccount", CANDIDATE))
-    _make_probe(api, name, image)
+    together(partial(_make_probe, api, name, image, node) for node in nodes)
 
 
-def _make_probe(api: Api, namespace: str, image: str) -> None:
+def _make_probe(api: Api, namespace: str, image: str, node: str) -> None:
     restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     container = {
         "name": PROBE, "image": image, "command": ["sleep", "infinity"], "securityContext": restricted,
@@ -144,11 +149,14 @@ def _make_probe(api: Api, namespace: str, image: str) -> None:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 0,
+        "nodeSelector": {"kubernetes.io/hostname": node},
+        # Whatever a lab does to a node: we look from there.
+        "tolerations": [{"operator": "Exists"}],
         "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
         # Whoever is evicted from a full node, it is not the one who looks.
         "priorityClassName": "system-cluster-critical",
     }
-    manifest = {**_object("v1", "Pod", PROBE, {"app": PROBE}), "spec": spec}
+    manifest = {**_object("v1", "Pod", probe_on(node), {"app": PROBE}), "spec": spec}
     path = f"/api/v1/namespaces/{namespace}/pods"
     # A new namespace has its default service account a moment later, and no pod before that.
     for attempt in range(40):

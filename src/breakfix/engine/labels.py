@@ -25,6 +25,7 @@ BASELINE: Final = "breakfix.baseline"
 ENVIRONMENT: Final = "breakfix.environment"
 NAMESPACES: Final = "breakfix.namespaces"
 """What the lab calls each namespace and its name, as JSON."""
+CLUSTER: Final = "breakfix.cluster"
 CODE: Final = "breakfix.code"
 """On ``ready``: what code PID 1 of each host ran then."""
 
@@ -50,6 +51,7 @@ def of(session: Session, role: str, **more: str) -> dict[str, str]:
         PROFILE: session.profile,
         ENVIRONMENT: session.environment,
         **({NAMESPACES: json.dumps(session.namespaces)} if session.namespaces else {}),
+        **({CLUSTER: session.cluster} if session.cluster else {}),
         ROLE: role,
         **more,
     }
@@ -86,6 +88,7 @@ def _session(pieces: list[dict[str, Any]]) -> Session:
         },
         environment=labels.get(ENVIRONMENT, "docker"),
         namespaces=json.loads(labels.get(NAMESPACES, "{}")),
+        cluster=labels.get(CLUSTER, ""),
         network=labels.get(NETWORK, ""),
         profile=labels.get(PROFILE, ""),
         baseline=json.loads(ready[0]["Labels"].get(BASELINE, "{}")) if ready else {},

@@ -537,7 +537,7 @@ class DockerEnvironment:
         begun = [self._creating.pop(one) for one in session_ids if one in self._creating]
         wait([creation for creation in begun if not creation.cancel()])
         for one in session_ids:
-            self._close_shells(one)
+            self._let_go(one)
         for _ in range(3):
             pieces = [piece for one in session_ids for piece in self._pieces(one)]
             if again:
@@ -547,6 +547,10 @@ class DockerEnvironment:
             self._remove(pieces)
         if not again:
             self._remove_cgroups(session_ids)
+
+    def _let_go(self, session_id: str) -> None:
+        """Let go of a session of which nothing is made any more, so that its pieces can be removed."""
+        self._close_shells(session_id)
 
     def _remove(self, pieces: list[tuple[str, str]]) -> None:
         from docker.errors import APIError, NotFound  # noqa: PLC0415

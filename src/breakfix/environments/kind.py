@@ -1,7 +1,8 @@
-"""Labs in a Kubernetes cluster that kind makes: namespaces of the practice cluster, and a workstation beside it.
+"""Labs in a Kubernetes cluster that kind makes, and a workstation beside it.
 
-The workstation is a container of the engine like any host, on a network of the session's own that reaches the cluster's
-node and nothing else.  The node is where the candidate never is: what has all rights runs there.
+The session has namespaces in the practice cluster, or a cluster of its own.  The workstation is a container of the
+engine like any host, on a network of the session's own that reaches the cluster's control plane and nothing else.  The
+nodes are where the candidate never is: what has all rights runs there.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import ipaddress
 import json
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from shutil import rmtree
 from typing import TYPE_CHECKING, Final
 
 from breakfix import images, recipes
-from breakfix.cluster import audit, kind, loading, namespaces, node, practice, settling
+from breakfix.cluster import audit, clusters, kind, loading, namespaces, node, own, practice, settling
 from breakfix.cluster.objects import field
 from breakfix.engine import labels, profile
 from breakfix.engine.client import connect as connect_engine
@@ -31,7 +32,7 @@ from breakfix.environments.docker import (
     one_capability_more,
 )
 from breakfix.errors import HostUnreachable, NotReady, StartFailed
-from breakfix.model import CLUSTER, Session
+from breakfix.model import CLUSTER, Isolation, Session
 from breakfix.together import together
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from breakfix.cluster.api import Api
+    from breakfix.cluster.clusters import Cluster
     from breakfix.model import Event, HostSpec, JsonValue, Lab
 
 PROBE_UP: Final = 60.0
@@ -71,7 +73,7 @@ class KindEnvironment(DockerEnvironment):
             made_of = "ours: no registry answers" if images.node_is_ours() else "upstream: a registry answers"
             advice = "breakfix cluster warm (the first start does it)"
             return (Capability("cluster", ok=True, found=f"none yet; its nodes would be {made_of}", advice=advice),)
-        origin = "ours: no registry answered" if practice.is_ours(found.image) else "upstream"
+        origin = "ours: no registry answered" if clusters.is_ours(found.image) else "upstream"
         made_of = f"{found.image} ({origin})"
         if not found.running:
             return (Capability("cluster", ok=True, found=f"{made_of}, stopped", advice="the next start brings it up"),)
@@ -82,11 +84,13 @@ class KindEnvironment(DockerEnvironment):
         assert lab.cluster is not None  # noqa: S101  # the format says so
         wanted = {host.image for host in lab.hosts} | set(lab.cluster.images.values())
         images.ensure(("toolbox", "app", *sorted(wanted)), tell)
-        practice.ensure(tell, lambda: bool(self.sessions()))
+        if lab.cluster.isolation is Isolation.CLUSTER:
+            own.sweep({session.id for session in self.sessions()})
+            own.ensure(lab.cluster.workers, tell)
+            return
+        practice.ensure(tell, lambda: any(_shares(session) for session in self.sessions()))
         self._sweep()
-        for image in sorted(set(lab.cluster.images.values())):
-            names = tuple(name for name, one in lab.cluster.images.items() if one == image)
-            loading.load(self._api, practice.administrator(), image, names, tell)
+        _load_images(practice.PRACTICE, lab, tell)
 
     def _sweep(self) -> None:
         """Remove namespaces of sessions that the engine has nothing of: they ended while the cluster stood still.
@@ -104,13 +108,21 @@ class KindEnvironment(DockerEnvironment):
 
     def _create(self, draft: Session, lab: Lab) -> Session:
         assert lab.cluster is not None  # noqa: S101  # the format says so
-        session = self._network(replace(draft, namespaces=namespaces.names(lab.cluster.namespaces)), lab)
+        draft = replace(draft, namespaces=namespaces.names(lab.cluster.namespaces))
+        if lab.cluster.isolation is Isolation.NAMESPACE:
+            cluster = practice.PRACTICE
+            session = self._network(replace(draft, cluster=cluster.name), lab)
+        else:
+            with own.claimed(lab.cluster.workers, draft.id) as cluster:
+                session = self._network(replace(draft, cluster=cluster.name), lab)
+            own.open_up(cluster)
+            _load_images(cluster, lab, lambda _: None)
         with not_ready("creating the session's containers"):
             together(
                 [
                     *(partial(self._create_seat, session, spec) for spec in lab.hosts),
                     partial(self._join, session),
-                    partial(namespaces.make, practice.administrator(), session, practice.APP),
+                    partial(namespaces.make, self.api(session), session, clusters.APP, cluster.nodes),
                 ]
             )
         together(partial(self._give_access, session, host) for host in session.hosts)
@@ -135,44 +147,49 @@ class KindEnvironment(DockerEnvironment):
         """Connect the cluster's node to the session's network, under the name that its certificate is made out to."""
         address = str(list(ipaddress.ip_network(session.network).hosts())[-1])
         self._api.connect_container_to_network(
-            node.NODE, container_name(session.id), ipv4_address=address, aliases=[CLUSTER]
+            _cluster(session).control_plane, container_name(session.id), ipv4_address=address, aliases=[CLUSTER]
         )
 
     def _give_access(self, session: Session, host: str) -> None:
-        config = self._access(session, f"https://{node.NODE}:6443")
+        config = self._access(session, f"https://{_cluster(session).control_plane}:6443")
         self.put(session, host, {"/root/.kube/config": (config.encode(), 0o600)})
 
     def _access(self, session: Session, server: str) -> str:
         """Return a kubeconfig with the candidate's rights; JSON is YAML too."""
         first = next(iter(session.namespaces.values()))
-        token = namespaces.credentials(practice.administrator(), session)
-        return json.dumps(namespaces.kubeconfig(server, practice.certificate_authority(), token, first), indent=1)
+        token = namespaces.credentials(self.api(session), session)
+        authority = clusters.certificate_authority(_cluster(session).name)
+        return json.dumps(namespaces.kubeconfig(server, authority, token, first), indent=1)
 
     def local_access(self, session: Session) -> Path:
         """Write a kubeconfig into the session's own folder; the user's is never changed."""
         file = _folder(session.id) / "kubeconfig"
         file.parent.mkdir(parents=True, exist_ok=True)
-        practice.write_private(file, self._access(session, self.api(session).server))
+        clusters.write_private(file, self._access(session, self.api(session).server))
         return file
 
     def changes(self, session: Session, after: datetime | None = None) -> tuple[Event, ...]:
         """Read them from the API server's audit log, in the node."""
         who = audit.user(namespaces.own(session), namespaces.CANDIDATE)
-        found = node.run(self._api, f"grep -hF '{who}' {kind.AUDIT_LOGS} | tail -n {READ}; true")
+        script = f"grep -hF '{who}' {kind.AUDIT_LOGS} | tail -n {READ}; true"
+        found = node.run(self._api, _cluster(session).control_plane, script)
         return audit.read(found, session.id, who, after)
 
     def boot(self, session: Session) -> None:
-        """Start the workstation, and wait for the probe."""
+        """Start the workstation, and wait for the probes."""
         with not_ready("starting the session's containers"):
             together(partial(self._api.start, container_name(session.id, host)) for host in session.hosts)
-        if not settling.until(
-            lambda: bool(self._container_id(session, namespaces.own(session), namespaces.PROBE)), PROBE_UP
-        ):
+        probes = [namespaces.probe_on(one) for one in _cluster(session).nodes]
+        mine = namespaces.own(session)
+        if not settling.until(lambda: all(self._place(session, mine, one) for one in probes), PROBE_UP):
             raise StartFailed("the probe's pod did not start", next_step="breakfix cluster; breakfix doctor")
 
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
-        """Make the volume that says so."""
-        return self._note_ready(session, baseline, {})
+        """Make the volume that says so, and begin to make a cluster for the next session that wants one whole."""
+        ready = self._note_ready(session, baseline, {})
+        if not _shares(session):
+            own.refill(_cluster(session).workers)
+        return ready
 
     # -- looking and working ---------------------------------------------------------------------------------------
 
@@ -185,24 +202,30 @@ class KindEnvironment(DockerEnvironment):
 
     def resume(self, session: Session) -> None:
         """Start the workstation and the cluster again."""
-        practice.ensure(lambda _: None, lambda: True)
+        if _shares(session):
+            practice.ensure(lambda _: None, lambda: True)
+        else:
+            own.open_up(_cluster(session))
         with not_ready("starting the session's containers"):
             together(partial(self._api.start, container_name(session.id, host)) for host in session.hosts)
 
     def api(self, session: Session) -> Api:
         """Return the session's cluster with all rights.  Raises HostUnreachable."""
         try:
-            return practice.administrator()
+            return clusters.administrator(session.cluster or practice.PRACTICE.name)
         except NotReady as error:
             raise HostUnreachable(f"{session.id} has no cluster any more", why=error.what) from error
 
     def trusted(self, session: Session, host: str) -> ExecShell:
-        """Open a shell in the cluster's node with all rights, or the toolbox's in a workstation."""
+        """Open a shell in the control plane's node with all rights, or the toolbox's in a workstation."""
         if host != CLUSTER:
             argv = (*EMPTY, *one_capability_more(profile.NARROW, ()), *GRADING_SHELL)
             return ExecShell(self._api, Seat(container_name(session.id, host), host, argv, privileged=True))
-        variables = {"PATH": NODE_PATH, "HOME": "/root", "LANG": "C.UTF-8", "KUBECONFIG": node.ADMINISTRATOR}
-        return ExecShell(self._api, _in_node(("/bin/bash", "--norc"), variables))
+        variables = {
+            "PATH": NODE_PATH, "HOME": "/root", "LANG": "C.UTF-8", "KUBECONFIG": node.ADMINISTRATOR,
+            "CANDIDATE": f"{namespaces.own(session)}:{namespaces.CANDIDATE}",
+        }  # fmt: skip
+        return ExecShell(self._api, _in_node(_cluster(session).control_plane, ("/bin/bash", "--norc"), variables))
 
     def client(self, session: Session) -> ExecShell:
         """Open a shell in the probe's pod: in the cluster, and nobody else's."""
@@ -210,53 +233,89 @@ class KindEnvironment(DockerEnvironment):
 
     def inside(self, session: Session, namespace: str, pod: str) -> ExecShell:
         """Open a shell with the probe's own tools in the network of a pod.  Raises HostUnreachable."""
-        probe = self._container_id(session, namespaces.own(session), namespaces.PROBE)
-        target = probe if pod == namespaces.PROBE else self._container_id(session, namespace, pod)
-        if not (probe and target):
-            raise HostUnreachable(f"the pod {pod if probe else namespaces.PROBE} does not run")
+        place = self._place(session, namespace, pod)
+        probe = self._place(session, namespaces.own(session), namespaces.probe_on(place.node)) if place else None
+        if place is None or probe is None:
+            raise HostUnreachable(f"the pod {pod if place is None else namespaces.PROBE} does not run")
         script = (
-            f"{FIND} exec nsenter --mount=/proc/$(pid_of {probe})/ns/mnt --uts=/proc/$(pid_of {target})/ns/uts "
-            f"--net=/proc/$(pid_of {target})/ns/net {PROBE_ENVIRONMENT}"
+            f"{FIND} exec nsenter --mount=/proc/$(pid_of {probe.container})/ns/mnt "
+            f"--uts=/proc/$(pid_of {place.container})/ns/uts --net=/proc/$(pid_of {place.container})/ns/net "
+            f"{PROBE_ENVIRONMENT}"
         )
-        return ExecShell(self._api, replace(_in_node(("/bin/sh", "-c", script), {"PATH": NODE_PATH}), host=pod))
+        seat = _in_node(place.node, ("/bin/sh", "-c", script), {"PATH": NODE_PATH})
+        return ExecShell(self._api, replace(seat, host=pod))
 
-    def _container_id(self, session: Session, namespace: str, pod: str) -> str:
-        """Return the id of a running container of the pod; nothing where none runs."""
+    def _place(self, session: Session, namespace: str, pod: str) -> _Place | None:
+        """Return where a container of the pod runs; None where none does."""
         found = self.api(session).get(f"/api/v1/namespaces/{namespace}/pods/{pod}")
         running = [
             one for one in field(found, "status.containerStatuses", []) if field(one, "state.running") is not None
         ]
-        return str(running[0]["containerID"]).rpartition("/")[2] if running else ""
+        if not running:
+            return None
+        return _Place(str(field(found, "spec.nodeName")), str(running[0]["containerID"]).rpartition("/")[2])
 
     # -- the end, and what is there --------------------------------------------------------------------------------
 
     def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:
         """Remove what the engine has and what the cluster has."""
         for one in session_ids:
-            self._leave(one)
             rmtree(_folder(one), ignore_errors=True)
-        super().stop(session_ids, again=again)
+        # A session with a cluster of its own comes back in another one, which its network's labels have to name.
+        keep_networks = again and not {one.session for one in own.found()} & set(session_ids)
+        super().stop(session_ids, again=keep_networks)
         if practice.state().running:
             # What was made anew has other names, and need not wait for the old.
             end = namespaces.begin_removing if again else namespaces.remove
             together(partial(end, practice.administrator(), one) for one in session_ids)
 
-    def _leave(self, session_id: str) -> None:
-        """Disconnect the node from the session's network, which could not be removed otherwise."""
+    def _let_go(self, session_id: str) -> None:
+        """Leave the session's network too, which could not be removed otherwise, and drop its own cluster."""
         from docker.errors import APIError  # noqa: PLC0415
 
+        super()._let_go(session_id)
         with suppress(APIError):
-            self._api.disconnect_container_from_network(node.NODE, container_name(session_id), force=True)
+            self._api.disconnect_container_from_network(
+                practice.PRACTICE.control_plane, container_name(session_id), force=True
+            )
+        own.release(session_id)
 
     def _remove_cgroups(self, session_ids: tuple[str, ...]) -> None:
         """Nothing: workstations run in the engine's own groups."""
 
     def leftovers(self, session_id: str) -> tuple[str, ...]:
-        """Name each piece that the engine or the cluster still has."""
-        engine = super().leftovers(session_id)
+        """Name each piece that the engine or a cluster still has."""
+        claimed = [f"cluster {one.cluster.name}" for one in own.found() if one.session == session_id]
+        engine = (*super().leftovers(session_id), *claimed)
         if not practice.state().running:
             return engine
         return (*engine, *namespaces.pieces(practice.administrator(), session_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a container of a pod runs."""
+
+    node: str
+    container: str
+    """Its id in the node."""
+
+
+def _shares(session: Session) -> bool:
+    """Return True for a session that has namespaces and no cluster; so had all before there were others."""
+    return session.cluster in {"", practice.PRACTICE.name}
+
+
+def _cluster(session: Session) -> Cluster:
+    return practice.PRACTICE if _shares(session) else own.of(session.cluster)
+
+
+def _load_images(cluster: Cluster, lab: Lab, tell: Callable[[str], None]) -> None:
+    """Have what the lab's pods are made of in the cluster before anybody is."""
+    assert lab.cluster is not None  # noqa: S101  # the format says so
+    for image in sorted(set(lab.cluster.images.values())):
+        names = tuple(name for name, one in lab.cluster.images.items() if one == image)
+        loading.load(cluster, image, names, tell)
 
 
 def _folder(session_id: str) -> Path:
@@ -266,5 +325,5 @@ def _folder(session_id: str) -> Path:
     return user_data_path("breakfix") / "sessions" / session_id
 
 
-def _in_node(argv: tuple[str, ...], variables: dict[str, str]) -> Seat:
-    return Seat(node.NODE, CLUSTER, argv, variables=variables, tools="/usr/bin")
+def _in_node(name: str, argv: tuple[str, ...], variables: dict[str, str]) -> Seat:
+    return Seat(name, CLUSTER, argv, variables=variables, tools="/usr/bin")
