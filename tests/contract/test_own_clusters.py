@@ -67,7 +67,7 @@ def test_its_nodes_have_a_limit(isle: Session, standby: Cluster) -> None:
         ("create pods -n kube-system", "no"),
         ("create pods/exec -n kube-system", "no"),
         ("create clusterrolebindings", "no"),
-        ("get nodes/proxy", "no"),
+        ("get nodes --subresource=proxy", "no"),
         ("impersonate users", "no"),
         ("create pods", "yes"),
         ("get nodes", "yes"),
