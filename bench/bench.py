@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from breakfix import catalog, environments, images, proving, recipes, sessions
-from breakfix.cluster import clusters, practice
+from breakfix.cluster import clusters, own, practice
 from breakfix.engine.client import connect
 from breakfix.grading.runner import grade
+from breakfix.model import Isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,7 +276,7 @@ def bare_cluster() -> float:
 def cluster_figures() -> Iterator[Figure]:
     """Start and grade each Kubernetes lab that owns namespaces; run eight sessions at once; fill a namespace."""
     environment = environments.load("kind")
-    labs = [lab for lab in labs_of("kubernetes") if lab.cluster]
+    labs = cluster_labs(Isolation.NAMESPACE)
     environment.prepare(labs[0], quiet)
     memory = practice.state(memory=True).memory / 1e6
     yield Figure("an idle practice cluster", f"{memory:.0f} MB", "", "under 550 MB", memory < 550)
@@ -294,6 +295,34 @@ def cluster_figures() -> Iterator[Figure]:
     yield Figure("its grade, the engine's part, p50", f"{p50:.2f} s", "", "under 1 s", p50 < 1)
     yield crowded_figure(labs[0])
     yield side_by_side_figure(labs)
+
+
+def cluster_labs(isolation: Isolation) -> list[Lab]:
+    """Return the labs that have this much of a cluster to themselves."""
+    return [lab for lab in labs_of("kubernetes") if lab.cluster and lab.cluster.isolation is isolation]
+
+
+def own_cluster_figures() -> Iterator[Figure]:
+    """Make clusters for one session each, cold; then start the same lab from the standby."""
+    os.environ[own.SETTING] = own.Standby.OFF
+    environment = environments.load("kind")
+    lab = next(lab for lab in cluster_labs(Isolation.CLUSTER) if lab.cluster and not lab.cluster.workers)
+    images.ensure(("toolbox", "app", "workstation"), quiet)
+    own.drop_standbys(quiet)
+    cold, bare, warm = [], [], []
+    for _ in range(3):
+        bare.append(bare_cluster())
+        cold.append(timed(lambda: own.stand_by(0, quiet)))
+        environment.prepare(lab, quiet)
+        started = sessions.start(environment, lab, lab.seeds[0], quiet)
+        warm.append(started.seconds)
+        environment.stop((started.session.id,))
+    ratio = statistics.median(cold) / statistics.median(bare)
+    beside = f"kind create cluster {statistics.median(bare):.1f} s, ratio {ratio:.2f}"
+    took = f"{statistics.median(cold):.1f} s"
+    yield Figure("a cluster of one's own, made cold, with images", took, beside, "ratio under 1.20", ratio < 1.2)
+    p50 = statistics.median(warm)
+    yield Figure("a lab in it, from the standby to proven broken", f"{p50:.1f} s", lab.id, "under 6 s", p50 < 6)
 
 
 def crowded_figure(lab: Lab) -> Figure:
@@ -390,6 +419,7 @@ FIGURES = {
     "grade": grade_figures,
     "many": many_figures,
     "cluster": cluster_figures,
+    "own-cluster": own_cluster_figures,
     "repeats": repeat_figures,
     "selftest": selftest_figures,
     "selftest-kubernetes": kubernetes_selftest_figures,

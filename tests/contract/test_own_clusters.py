@@ -11,7 +11,7 @@ from breakfix.cluster import clusters, own
 from breakfix.engine.client import connect
 from breakfix.errors import HostUnreachable
 from breakfix.model import Outcome
-from tests.stage import outcomes, quiet, told, what_a_pod_reaches
+from tests.stage import outcomes, quiet, told, until, what_a_pod_reaches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +102,29 @@ def test_a_pod_on_a_worker_reaches_the_cluster_and_nothing_else(
     assert "REACHED" not in "".join(said)
     inside = f"kubectl exec deployment/{practice.service(isle)} -- curl -sk -m 3 https://kubernetes.default/healthz"
     assert practice.candidate(isle, inside, "workstation").text
+
+
+def admin(practice: Stage, session: Session, script: str) -> str:
+    """Run a command as the cluster's administrator."""
+    done = practice.trusted(session, script, "cluster", timeout=90)
+    assert done.exit_status == 0, done.error_text
+    return done.text.strip()
+
+
+def test_a_worker_is_drained_lost_and_brought_back(practice: Stage, isle: Session, standby: Cluster) -> None:
+    worker = standby.nodes[1]
+    ready = f"kubectl get node {worker} -o jsonpath='{{.status.conditions[?(@.type==\"Ready\")].status}}'"
+    admin(practice, isle, f"kubectl drain {worker} --ignore-daemonsets --force --delete-emptydir-data --timeout=60s")
+    assert not practice.grade(isle).passed
+    admin(practice, isle, f"kubectl uncordon {worker}")
+    assert practice.grade(isle).passed
+    connect().kill(worker)
+    until(lambda: admin(practice, isle, ready) != "True", 90)
+    clusters.rouse(standby, quiet)
+    assert admin(practice, isle, ready) == "True"
+    clusters.fence(standby)
+    made = practice.grade(isle)
+    assert made.passed, told(made)
 
 
 def test_a_reset_gives_another_cluster_and_a_stop_leaves_none(practice: Stage, isle: Session) -> None:

@@ -35,6 +35,9 @@ def start(
     ctx: typer.Context,
     lab: Annotated[str, typer.Argument(help="A lab's id, or its last part.")],
     seed: Annotated[int | None, typer.Option(help="Which variant; the lab's first seed where left out.")] = None,
+    context: Annotated[
+        str, typer.Option(help="A context of your kubeconfig: run in namespaces of that cluster.", metavar="NAME")
+    ] = "",
     enter: Annotated[bool, typer.Option("--shell/--no-shell", help="Enter a shell where this is a terminal.")] = True,  # noqa: FBT002
     output: Output = Form.TEXT,
 ) -> None:
@@ -43,7 +46,7 @@ def start(
     from breakfix.cli.grades import note  # noqa: PLC0415
 
     found = catalog_of(ctx).find(lab)
-    environment = environment_of(found)
+    environment = environment_of(found, context)
     with progress(f"start {found.name}") as tell:
         started = sessions.start(environment, found, found.seeds[0] if seed is None else seed, tell)
     session = started.session

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from breakfix.errors import UsageError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,10 +37,16 @@ def catalog_of(ctx: typer.Context) -> Catalog:
     return settings.catalog()
 
 
-def environment_of(lab: Lab) -> Environment:
-    """Connect to what runs ``lab``.  Raises NotReady."""
+def environment_of(lab: Lab, context: str = "") -> Environment:
+    """Connect to what runs ``lab``; to a cluster that the user has where they name its context.  Raises NotReady."""
     from breakfix import environments  # noqa: PLC0415
 
+    if context:
+        from breakfix.environments import existing  # noqa: PLC0415
+
+        if lab.cluster is None:
+            raise UsageError(f"{lab.id} has no cluster", next_step=f"breakfix start {lab.name}")
+        return existing.connect(context)
     return environments.load(lab.environment)
 
 

@@ -28,6 +28,7 @@ CALLED: Final = "breakfix/called"
 """On a namespace: what the lab calls it."""
 CANDIDATE: Final = "candidate"
 RULES: Final = "breakfix-candidate"
+AUTHOR: Final = "breakfix-author"
 VALID_FOR: Final = 48 * 3600
 """Seconds for which a candidate's credentials hold."""
 PROBE: Final = "probe"
@@ -97,16 +98,20 @@ def own(session: Session) -> str:
 
 def probe_on(node: str) -> str:
     """Return the name of the probe's pod on a node: one may enter the network of a pod only from where it runs."""
-    return PROBE if node.endswith("-control-plane") else f"{PROBE}-{node.rpartition('-')[2]}"
+    return PROBE if not node or node.endswith("-control-plane") else f"{PROBE}-{node.rpartition('-')[2]}"
 
 
-def make(api: Api, session: Session, image: str, nodes: Iterable[str]) -> None:
-    """Make the session's namespaces, the candidate's rights in them, and a probe on each node.  Raises NotReady."""
+def make(api: Api, session: Session, image: str, nodes: Iterable[str], *, beyond: bool = True) -> None:
+    """Make the session's namespaces, the candidate's rights in them, and a probe on each node.
+
+    A node without a name is any.  ``beyond``: let the candidate read what stands outside namespaces, too, which takes
+    an object outside them.  Raises NotReady.
+    """
     made = [partial(_make_one, api, session, called, name) for called, name in session.namespaces.items()]
     allowed = [partial(_allow_in, api, session, name) for name in session.namespaces.values()]
     try:
         together([*made, partial(_make_own, api, session, image, nodes)])
-        together([*allowed, partial(_allow_reading, api, session)])
+        together([*allowed, *([partial(_allow_reading, api, session)] if beyond else [])])
     except Refused as error:
         raise NotReady("the session's namespaces could not be made", why=f"{error.what}: {error.said}") from error
 
@@ -149,9 +154,8 @@ def _make_probe(api: Api, namespace: str, image: str, node: str) -> None:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 0,
-        "nodeSelector": {"kubernetes.io/hostname": node},
         # Whatever a lab does to a node: we look from there.
-        "tolerations": [{"operator": "Exists"}],
+        **({"nodeSelector": {"kubernetes.io/hostname": node}, "tolerations": [{"operator": "Exists"}]} if node else {}),
         "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
         # Whoever is evicted from a full node, it is not the one who looks.
         "priorityClassName": "system-cluster-critical",
@@ -201,11 +205,32 @@ def _allow_reading(api: Api, session: Session) -> None:
     )
 
 
+def author(api: Api, session: Session) -> str:
+    """Return a token that may do everything in the session's namespaces, and nothing beside.  Raises NotReady."""
+    group = "rbac.authorization.k8s.io"
+    everything = {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}
+    subject = {"kind": "ServiceAccount", "name": AUTHOR, "namespace": own(session)}
+    bound = {"subjects": [subject], "roleRef": {"apiGroup": group, "kind": "Role", "name": AUTHOR}}
+    try:
+        api.create(f"/api/v1/namespaces/{own(session)}/serviceaccounts", _object("v1", "ServiceAccount", AUTHOR))
+        for name in (own(session), *session.namespaces.values()):
+            rbac = f"/apis/{group}/v1/namespaces/{name}"
+            api.create(f"{rbac}/roles", {**_object(f"{group}/v1", "Role", AUTHOR), **everything})
+            api.create(f"{rbac}/rolebindings", {**_object(f"{group}/v1", "RoleBinding", AUTHOR), **bound})
+        return _token(api, session, AUTHOR)
+    except Refused as error:
+        raise NotReady("the lab's author could not be given rights", why=f"{error.what}: {error.said}") from error
+
+
 def credentials(api: Api, session: Session) -> str:
     """Return a token for the candidate."""
-    path = f"/api/v1/namespaces/{own(session)}/serviceaccounts/{CANDIDATE}/token"
+    return _token(api, session, CANDIDATE)
+
+
+def _token(api: Api, session: Session, account: str) -> str:
+    path = f"/api/v1/namespaces/{own(session)}/serviceaccounts/{account}/token"
     wanted = {
-        **_object("authentication.k8s.io/v1", "TokenRequest", CANDIDATE),
+        **_object("authentication.k8s.io/v1", "TokenRequest", account),
         "spec": {"expirationSeconds": VALID_FOR},
     }
     return str(api.create(path, wanted)["status"]["token"])

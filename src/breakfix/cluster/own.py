@@ -58,7 +58,7 @@ def found() -> tuple[Own, ...]:
     """Return all that the engine has, complete or not."""
     with not_ready("looking for clusters of sessions"):
         nodes = connect().containers(all=True, filters={"label": kind.CLUSTER_LABEL})
-    names = [name for one in nodes if (name := str(one["Labels"][kind.CLUSTER_LABEL])).startswith(PREFIX)]
+    names = [name for one in nodes if is_own(name := str(one["Labels"][kind.CLUSTER_LABEL]))]
     return tuple(Own(cluster := Cluster(name, names.count(name) - 1), _session(cluster)) for name in sorted(set(names)))
 
 
@@ -69,6 +69,11 @@ def _claim(cluster: Cluster) -> Path:
 def _session(cluster: Cluster) -> str:
     file = _claim(cluster)
     return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def is_own(name: str) -> bool:
+    """Return True if a cluster of this name is one session's alone."""
+    return name.startswith(PREFIX)
 
 
 def of(name: str) -> Cluster:

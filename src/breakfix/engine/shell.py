@@ -33,6 +33,8 @@ OPENING: Final = 30.0
 """Seconds that a new shell may take to say its process id."""
 ENGINE_FAILED: Final = "OCI runtime exec failed"
 """What the engine writes in place of the output of a process that it could not begin."""
+OUTER: Final = "BREAKFIX_SHELL"
+"""The variable that says which process to end where the shell runs elsewhere than what was begun."""
 ASIDE: Final = 8.0
 """Seconds that a script beside a shell may take, to end what the shell left or to see why it is silent."""
 
@@ -153,7 +155,7 @@ class ExecShell:
         try:
             # Where it was cut before that, why may still be there to read.
             with suppress(_Cut):
-                self._send(f"printf '%d {nonce} 0\\n' $$; printf '{nonce} 0\\n' >&2\n".encode())
+                self._send(f"printf '%d {nonce} 0\\n' ${{{OUTER}:-$$}}; printf '{nonce} 0\\n' >&2\n".encode())
             self._read(streams, nonce.encode(), time.monotonic() + OPENING)
         except TimeoutError:
             raise self._refusal(f"A shell in it did not answer within {OPENING:.0f} s.") from None

@@ -163,7 +163,7 @@ class KindEnvironment(DockerEnvironment):
 
     def local_access(self, session: Session) -> Path:
         """Write a kubeconfig into the session's own folder; the user's is never changed."""
-        file = _folder(session.id) / "kubeconfig"
+        file = folder_of(session.id) / "kubeconfig"
         file.parent.mkdir(parents=True, exist_ok=True)
         clusters.write_private(file, self._access(session, self.api(session).server))
         return file
@@ -260,7 +260,7 @@ class KindEnvironment(DockerEnvironment):
     def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:
         """Remove what the engine has and what the cluster has."""
         for one in session_ids:
-            rmtree(_folder(one), ignore_errors=True)
+            rmtree(folder_of(one), ignore_errors=True)
         # A session with a cluster of its own comes back in another one, which its network's labels have to name.
         keep_networks = again and not {one.session for one in own.found()} & set(session_ids)
         super().stop(session_ids, again=keep_networks)
@@ -318,7 +318,7 @@ def _load_images(cluster: Cluster, lab: Lab, tell: Callable[[str], None]) -> Non
         loading.load(cluster, image, names, tell)
 
 
-def _folder(session_id: str) -> Path:
+def folder_of(session_id: str) -> Path:
     """Return where the files of a session are that are not in a container."""
     from platformdirs import user_data_path  # noqa: PLC0415
 

@@ -91,11 +91,14 @@ class Probes:
     @cached_property
     def cluster(self) -> Cluster:
         """The session's part of a cluster.  Raises GraderFailed where it has none."""
+        from breakfix.cluster import own  # noqa: PLC0415
         from breakfix.probes.cluster import Cluster  # noqa: PLC0415  # the kubernetes client is heavy
 
         if not isinstance(self._environment, ClusterEnvironment):
             raise GraderFailed(f"{self._session.lab} has no cluster")
-        return Cluster(self._environment.api(self._session), self._session.namespaces, self._inside)
+        whole = own.is_own(self._session.cluster)
+        api = self._environment.api(self._session)
+        return Cluster(api, self._session.namespaces, self._inside, whole=whole)
 
     def _inside(self, namespace: str, pod: str) -> Host:
         assert isinstance(self._environment, ClusterEnvironment)  # noqa: S101  # the cluster asks, so there is one

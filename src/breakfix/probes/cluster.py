@@ -35,10 +35,13 @@ class Cluster:
     ``field(found, "spec.replicas")``.
     """
 
-    def __init__(self, api: Api, namespaces: Mapping[str, str], inside: Callable[[str, str], Host]) -> None:
+    def __init__(
+        self, api: Api, namespaces: Mapping[str, str], inside: Callable[[str, str], Host], *, whole: bool = False
+    ) -> None:
         self._api = api
         self._namespaces = namespaces
         self._inside = inside
+        self._whole = whole
 
     def name(self, namespace: str = "") -> str:
         """Return a namespace's name in the cluster."""
@@ -164,8 +167,11 @@ class Cluster:
         return inventory.differences(before, self.inventory(), allow, new)
 
     def settle(self) -> float:
-        """Wait until nothing is on its way any more; return the seconds that took."""
-        return settling.settle(self._api, self._namespaces.values())
+        """Wait until nothing is on its way any more; return the seconds that took.
+
+        Where the session has the whole cluster, its own services are waited for too.
+        """
+        return settling.settle(self._api, [*self._namespaces.values(), *([SYSTEM] if self._whole else [])])
 
 
 def _refusal(ask: Callable[[], object]) -> str:
