@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from breakfix import environments
+from breakfix.cluster.practice import PRACTICE
+from breakfix.environments import existing
 from breakfix.errors import NotReady
 
 # pytest's importlib mode finds tests, not what stands beside them.
@@ -59,6 +61,30 @@ def practice(whole: stages.Stage) -> Iterator[stages.Stage]:
 def beacon(practice: stages.Stage) -> Session:
     """Return a session with namespaces of its own that no test changes."""
     return practice.start("beacon")
+
+
+@pytest.fixture(scope="session")
+def theirs(practice: stages.Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stages.Stage]:
+    """Return the stage of labs in a cluster that somebody has: the practice cluster plays it, by its kubeconfig."""
+    practice.environment.prepare(practice.lab("beacon"), stages.quiet)
+    file = tmp_path_factory.mktemp("home") / "config"
+    file.write_text((PRACTICE.folder / "kubeconfig.json").read_text(encoding="utf-8"), encoding="utf-8")
+    before = os.environ.get("KUBECONFIG")
+    os.environ["KUBECONFIG"] = str(file)
+    found = existing.connect(f"kind-{PRACTICE.name}")
+    made = stages.Stage("existing", found, stages.engine(), practice.catalog, practice.owner, practice.data)
+    yield made
+    made.stop()
+    if before is None:
+        del os.environ["KUBECONFIG"]
+    else:
+        os.environ["KUBECONFIG"] = before
+
+
+@pytest.fixture(scope="session")
+def guest(theirs: stages.Stage) -> Session:
+    """Return a session in somebody's cluster that no test changes."""
+    return theirs.start("beacon", 4)
 
 
 @pytest.fixture

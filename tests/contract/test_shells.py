@@ -24,8 +24,8 @@ pytestmark = pytest.mark.engine
 def open_shell(request: pytest.FixtureRequest) -> Shell:
     """Open the shell that a parameter like ``kind trusted cluster`` speaks of."""
     name, how, *host = request.param.split()
-    stage: Stage = request.getfixturevalue({"docker": "whole", "kind": "practice"}[name])
-    session: Session = request.getfixturevalue({"docker": "lamp", "kind": "beacon"}[name])
+    stage: Stage = request.getfixturevalue({"docker": "whole", "kind": "practice", "existing": "theirs"}[name])
+    session: Session = request.getfixturevalue({"docker": "lamp", "kind": "beacon", "existing": "guest"}[name])
     opened: Shell = getattr(stage.environment, how)(session, *host)
     return opened
 
@@ -33,6 +33,7 @@ def open_shell(request: pytest.FixtureRequest) -> Shell:
 SHELLS = (
     "docker trusted web", "docker plain web", "docker client",
     "kind trusted cluster", "kind trusted workstation", "kind plain workstation", "kind client",
+    "existing trusted cluster", "existing trusted workstation", "existing client",
 )  # fmt: skip
 
 

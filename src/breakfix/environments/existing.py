@@ -43,6 +43,8 @@ GATE_PORT: Final = 6443
 ADMINISTRATOR: Final = "administrator.json"
 LISTED: Final = 50
 """Images that a kubelet tells of its node, the largest first; whoever tells as many may have more."""
+CALLED: Final = 5
+"""Names of one image that a kubelet tells."""
 LOOKING: Final = "breakfix-probe"
 """The container that is added to a pod to look from its network."""
 OUTER: Final = "bridge"
@@ -303,9 +305,10 @@ def _way_to(engine: APIClient, server: str) -> _Way:
 
 
 def _may_have(node: Object, image: str) -> bool:
-    """Return False where a node tells all its images and this is none of them."""
-    told = field(node, "status.images", [])
-    return len(told) >= LISTED or any(image in (one.get("names") or []) for one in told)
+    """Return False where a node tells all its images by all their names, and this is none of them."""
+    told = [one.get("names") or [] for one in field(node, "status.images", [])]
+    untold = len(told) >= LISTED or any(len(names) >= CALLED for names in told)
+    return untold or any(image in names for names in told)
 
 
 def _look_in(api: Api, path: str) -> None:

@@ -85,7 +85,7 @@ class KindEnvironment(DockerEnvironment):
         wanted = {host.image for host in lab.hosts} | set(lab.cluster.images.values())
         images.ensure(("toolbox", "app", *sorted(wanted)), tell)
         if lab.cluster.isolation is Isolation.CLUSTER:
-            own.sweep({session.id for session in self.sessions()})
+            own.sweep(self._everybodys())
             own.ensure(lab.cluster.workers, tell)
             return
         practice.ensure(tell, lambda: any(_shares(session) for session in self.sessions()))
@@ -98,8 +98,13 @@ class KindEnvironment(DockerEnvironment):
         Whoever begins a session makes its network first, so one that is just beginning is known by now.
         """
         api = practice.administrator()
-        for one in namespaces.sessions(api) - {session.id for session in self.sessions()}:
+        for one in namespaces.sessions(api) - self._everybodys():
             namespaces.begin_removing(api, one)
+
+    def _everybodys(self) -> set[str]:
+        """Return the ids of all sessions, of other environments too: one may have named this cluster."""
+        with not_ready("listing sessions"):
+            return {str(one["Labels"][labels.SESSION]) for one in self._api.networks(filters={"label": labels.SESSION})}
 
     def _profile_name(self) -> str:
         return self.name
