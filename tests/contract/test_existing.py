@@ -134,7 +134,8 @@ def test_red_mended_green_and_made_anew(theirs: Stage) -> None:
     config = Path(os.environ["KUBECONFIG"])
     before = config.read_bytes()
     session = theirs.start("beacon", 3)
-    assert outcomes(theirs.grade(session))["test_it_is_seen"] is Outcome.FAILED
+    made = theirs.grade(session)
+    assert outcomes(made)["test_it_is_seen"] is Outcome.FAILED, told(made)
     theirs.solve(session)
     made = theirs.grade(session, restart=True)
     assert made.passed, told(made)

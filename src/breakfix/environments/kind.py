@@ -269,21 +269,23 @@ class KindEnvironment(DockerEnvironment):
         # A session with a cluster of its own comes back in another one, which its network's labels have to name.
         keep_networks = again and not {one.session for one in own.found()} & set(session_ids)
         super().stop(session_ids, again=keep_networks)
+        together(partial(own.release, one) for one in session_ids)
         if practice.state().running:
             # What was made anew has other names, and need not wait for the old.
             end = namespaces.begin_removing if again else namespaces.remove
             together(partial(end, practice.administrator(), one) for one in session_ids)
 
     def _let_go(self, session_id: str) -> None:
-        """Leave the session's network too, which could not be removed otherwise, and drop its own cluster."""
+        """Leave the session's network too, which could not be removed otherwise."""
         from docker.errors import APIError  # noqa: PLC0415
 
         super()._let_go(session_id)
-        with suppress(APIError):
-            self._api.disconnect_container_from_network(
-                practice.PRACTICE.control_plane, container_name(session_id), force=True
-            )
-        own.release(session_id)
+        claimed = [one.cluster for one in own.found() if one.session == session_id]
+        for cluster in (practice.PRACTICE, *claimed):
+            with suppress(APIError):
+                self._api.disconnect_container_from_network(
+                    cluster.control_plane, container_name(session_id), force=True
+                )
 
     def _remove_cgroups(self, session_ids: tuple[str, ...]) -> None:
         """Nothing: workstations run in the engine's own groups."""
