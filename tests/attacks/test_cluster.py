@@ -56,6 +56,9 @@ def refused(stage: Stage, session: Session, command: str) -> str:
         "kubectl port-forward -n {own} pod/probe 80",
         "kubectl delete pod probe -n {own}",
         "kubectl create role all --verb='*' --resource='*.*'",
+        "kubectl get deployment -o name | xargs -I% kubectl patch % --subresource=status -p '{{}}'",
+        "kubectl get pod -o name | xargs -I% kubectl patch % --subresource=status -p '{{}}'",
+        "kubectl get service -o name | xargs -I% kubectl patch % --subresource=status -p '{{}}'",
     ],
 )
 def test_nothing_outside_their_namespaces_obeys(practice: Stage, victim: Session, command: str) -> None:
