@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import replace
 from shutil import rmtree
 from typing import TYPE_CHECKING
 
 import pytest
+from platformdirs import user_cache_path
 
 from breakfix import images
 from breakfix.cluster import clusters, kind, loading, namespaces, own, practice
@@ -284,9 +286,23 @@ def test_what_a_session_left_behind_is_swept_and_no_standby(shed: Shed) -> None:
     (standby,) = own.standbys()
     own.ensure(1, tell)
     gone, here = claim(1, "gone-1"), claim(2, "here-2")
-    own.sweep({"here-2"})
+    own.sweep(lambda: {"here-2"})
     assert set(shed.there) == {standby.name, here}
     assert gone not in shed.there
+
+
+@pytest.mark.usefixtures("shed")
+def test_who_there_is_is_asked_when_nobody_can_be_claiming() -> None:
+    def look() -> set[str]:
+        path = user_cache_path("breakfix") / f"{own.LOCK}.lock"
+        with path.open("w") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        asked.append(True)
+        return set()
+
+    asked: list[bool] = []
+    own.sweep(look)
+    assert asked
 
 
 @pytest.mark.parametrize(

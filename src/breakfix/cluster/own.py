@@ -129,11 +129,12 @@ def release(session_id: str) -> None:
             clusters.drop(one.cluster, lambda _: None)
 
 
-def sweep(sessions: set[str]) -> None:
-    """Delete what sessions claimed that are no more."""
+def sweep(sessions: Callable[[], set[str]]) -> None:
+    """Delete what sessions claimed that are no more; who there is is asked when nobody can be claiming."""
     with images.one_at_a_time(LOCK):
+        there = sessions()
         for one in found():
-            if one.session and one.session not in sessions:
+            if one.session and one.session not in there:
                 clusters.drop(one.cluster, lambda _: None)
 
 

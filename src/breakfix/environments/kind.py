@@ -85,7 +85,7 @@ class KindEnvironment(DockerEnvironment):
         wanted = {host.image for host in lab.hosts} | set(lab.cluster.images.values())
         images.ensure(("toolbox", "app", *sorted(wanted)), tell)
         if lab.cluster.isolation is Isolation.CLUSTER:
-            own.sweep(self._everybodys())
+            own.sweep(self._everybodys)
             own.ensure(lab.cluster.workers, tell)
             return
         practice.ensure(tell, lambda: any(_shares(session) for session in self.sessions()))
