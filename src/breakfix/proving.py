@@ -214,8 +214,10 @@ def _said(seen: Grade, *, ok: bool) -> str:
 
 def _clean(environment: Environment, session_id: str) -> Finding:
     try:
-        environment.stop((session_id,))
-        left = environment.leftovers(session_id)
+        # Whoever is told to end may be told twice: by its own terminal, and by the pool that it is one of.
+        with sessions.interrupts_wait():
+            environment.stop((session_id,))
+            left = environment.leftovers(session_id)
     except BreakfixError as error:
         left = (str(error),)
     return Finding(Proof.CLEAN, "stop", not left, ", ".join(left) or "nothing left")

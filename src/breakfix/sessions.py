@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import environments, templates, variants
 from breakfix.errors import BreakfixError, CannotGrade, InvalidLab, Problem, StartFailed, UnknownSession
@@ -91,7 +91,7 @@ def _make(environment: Environment, lab: Lab, seed: int, session_id: str, tell: 
 
 def _undo(environment: Environment, session_id: str, tell: Tell) -> None:
     """Remove what was begun, and do not let a second Ctrl-C leave half of it."""
-    with _deaf_to_interrupts(), suppress(BreakfixError):
+    with interrupts_wait(), suppress(BreakfixError):
         try:
             tell("cleaning up")
         finally:
@@ -99,22 +99,25 @@ def _undo(environment: Environment, session_id: str, tell: Tell) -> None:
             environment.stop((session_id,))
 
 
-class _deaf_to_interrupts:  # noqa: N801  # used as a statement
-    """Ignore SIGINT and SIGTERM for a moment, where this thread may say so."""
+class interrupts_wait:  # noqa: N801  # used as a statement
+    """Let SIGINT and SIGTERM wait until this is over, where this thread may say so."""
 
     def __enter__(self) -> None:
         import signal  # noqa: PLC0415
 
-        self._before = {}
+        self._before: dict[int, Any] = {}
+        self._came: list[int] = []
         with suppress(ValueError):
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, signal.SIG_IGN)
+                self._before[number] = signal.signal(number, lambda came, _: self._came.append(came))
 
     def __exit__(self, *_: object) -> None:
         import signal  # noqa: PLC0415
 
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        for number in self._came[:1]:
+            signal.raise_signal(number)
 
 
 def host_files(variant: Variant, host: str) -> dict[str, tuple[bytes, int]]:

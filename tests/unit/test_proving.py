@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -256,6 +257,21 @@ def test_ctrl_c_ends_it_and_leaves_nothing(world: World, lab: Lab, step: str) ->
     world.environment.fail[step] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         run(world, lab)
+    assert world.environment.running == {}
+
+
+def test_what_is_told_to_end_while_it_cleans_up_cleans_up_first(world: World, lab: Lab) -> None:
+    # Seen at a pool of which one process was idle: it died, and the pool ended the others a second time.
+    def end(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    world.environment.on["stop"] = lambda: signal.raise_signal(signal.SIGTERM)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            proving._clean(world.environment, sessions.start(world.environment, lab, 1, lambda _: None).session.id)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert world.environment.running == {}
 
 
