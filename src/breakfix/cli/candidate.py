@@ -230,12 +230,13 @@ def debrief(
 
 def reset(ctx: typer.Context, wanted: WhichSession = None) -> None:
     """Bring the start state back: the same lab and variant, made anew."""
-    from breakfix import sessions  # noqa: PLC0415
+    from breakfix import environments, sessions  # noqa: PLC0415
     from breakfix.cli.grades import note  # noqa: PLC0415
 
     found = sessions.find(sessions.mine(), wanted)
     lab = catalog_of(ctx).find(found.lab)
-    environment = environment_of(lab)
+    # Where it was begun: the lab itself may name another.
+    environment = environments.load(found.environment)
     with progress(f"reset {found.id}") as tell:
         again = sessions.reset(environment, found, lab, tell)
     note(found, "reset")
