@@ -44,7 +44,7 @@ class Peer:
                 nonces = re.findall(rb"printf '(?:%d )?([0-9a-f]{32}) ", line)
                 if not nonces:
                     continue
-                if b":-$$}" in line:
+                if b"$$;" in line:
                     self.send(STDOUT, b"4242 " + nonces[0] + b" 0\n")
                     self.send(STDERR, nonces[0] + b" 0\n")
                 else:

@@ -33,8 +33,6 @@ OPENING: Final = 30.0
 """Seconds that a new shell may take to say its process id."""
 ENGINE_FAILED: Final = "OCI runtime exec failed"
 """What the engine writes in place of the output of a process that it could not begin."""
-OUTER: Final = "BREAKFIX_SHELL"
-"""The variable that says which process to end where the shell runs elsewhere than what was begun."""
 ASIDE: Final = 8.0
 """Seconds that a script beside a shell may take, to end what the shell left or to see why it is silent."""
 
@@ -58,6 +56,8 @@ class Seat:
     variables: dict[str, str] = field(default_factory=dict)
     tools: str = "/toolbox/bin"
     """Where a script beside the shell finds its tools: in the trusted toolbox, or where nobody else can enter."""
+    there: tuple[str, ...] = ()
+    """What leads to where the shell runs, where that is not the container: a script beside it goes the same way."""
 
 
 class _Cut(Exception):  # a signal between two functions here, not an error that leaves
@@ -155,7 +155,7 @@ class ExecShell:
         try:
             # Where it was cut before that, why may still be there to read.
             with suppress(_Cut):
-                self._send(f"printf '%d {nonce} 0\\n' ${{{OUTER}:-$$}}; printf '{nonce} 0\\n' >&2\n".encode())
+                self._send(f"printf '%d {nonce} 0\\n' $$; printf '{nonce} 0\\n' >&2\n".encode())
             self._read(streams, nonce.encode(), time.monotonic() + OPENING)
         except TimeoutError:
             raise self._refusal(f"A shell in it did not answer within {OPENING:.0f} s.") from None
@@ -249,7 +249,8 @@ class ExecShell:
         """
         with suppress(HostUnreachable), unreachable(self._seat.host):
             tools = self._seat.tools
-            command = [f"{tools}/timeout", "-s", "KILL", "5", f"{tools}/sh", "-c", script]
+            inside = self._seat.there or (f"{tools}/sh",)
+            command = [f"{tools}/timeout", "-s", "KILL", "5", *inside, "-c", script]
             new = self._api.exec_create(
                 self._seat.container,
                 command,

@@ -47,6 +47,7 @@ CALLED: Final = 5
 """Names of one image that a kubelet tells."""
 LOOKING: Final = "breakfix-probe"
 """The container that is added to a pod to look from its network."""
+KUBECTL: Final = ("/usr/local/bin/kubectl", "--kubeconfig", "/root/.kube/config")
 OUTER: Final = "bridge"
 RELAY: Final = """
 import asyncio, sys
@@ -240,13 +241,9 @@ class ExistingEnvironment(KindEnvironment):
         container = namespaces.PROBE if namespace == namespaces.own(session) else LOOKING
         if container == LOOKING:
             _look_in(self.api(session), f"/api/v1/namespaces/{namespace}/pods/{pod}")
-        # What is over there has a number of its own; what has to be ended is kubectl here.
-        script = (
-            f"exec kubectl exec -i -n {namespace} {pod} -c {container} -- "
-            f"{PROBE_ENVIRONMENT.replace('env -i', 'env -i BREAKFIX_SHELL=$$')}"
-        )
-        seat = _in_gate(session, pod, ("/bin/sh", "-c", script), {"PATH": NODE_PATH, "HOME": "/root"})
-        return ExecShell(self._api, seat)
+        way = (*KUBECTL, "exec", "-i", "-n", namespace, pod, "-c", container, "--", *PROBE_ENVIRONMENT.split())
+        # Whoever ends kubectl ends nothing over there, so what has to be ended is ended by the same way.
+        return ExecShell(self._api, replace(_in_gate(session, pod, way, {"PATH": NODE_PATH}), there=way))
 
     # -- the end, and what is there --------------------------------------------------------------------------------
 
