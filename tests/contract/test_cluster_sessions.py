@@ -216,7 +216,6 @@ def test_a_terminal_of_ones_own_has_the_candidates_rights(stage: Stage, practice
 def test_what_a_session_left_in_the_cluster_is_swept_by_the_next_start(stage: Stage, practice: Stage) -> None:
     session = stage.create("beacon")
     # Its end came while the cluster could not be reached: the engine has nothing of it any more.
-    stage.environment._leave(session.id)  # type: ignore[attr-defined]
     DockerEnvironment.stop(stage.environment, (session.id,))  # type: ignore[arg-type]
     assert stage.environment.leftovers(session.id)
     stage.environment.prepare(stage.lab("beacon"), quiet)
