@@ -143,6 +143,12 @@ def _make_own(api: Api, session: Session, image: str, nodes: Iterable[str]) -> N
     together(partial(_make_probe, api, name, image, node) for node in nodes)
 
 
+def make_probe_again(api: Api, session: Session, image: str, node: str) -> None:
+    """Have a probe on a node where it is no more: whoever drains a node takes it along.  It comes up in a moment."""
+    api.delete(f"/api/v1/namespaces/{own(session)}/pods/{probe_on(node)}", at_once=True)
+    _make_probe(api, own(session), image, node)
+
+
 def _make_probe(api: Api, namespace: str, image: str, node: str) -> None:
     restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     container = {

@@ -238,8 +238,9 @@ class KindEnvironment(DockerEnvironment):
 
     def inside(self, session: Session, namespace: str, pod: str) -> ExecShell:
         """Open a shell with the probe's own tools in the network of a pod.  Raises HostUnreachable."""
-        place = self._place(session, namespace, pod)
-        probe = self._place(session, namespaces.own(session), namespaces.probe_on(place.node)) if place else None
+        mine = namespace == namespaces.own(session)
+        place = self._probe(session, _cluster(session).control_plane) if mine else self._place(session, namespace, pod)
+        probe = self._probe(session, place.node) if place else None
         if place is None or probe is None:
             raise HostUnreachable(f"the pod {pod if place is None else namespaces.PROBE} does not run")
         script = (
@@ -249,6 +250,16 @@ class KindEnvironment(DockerEnvironment):
         )
         seat = _in_node(place.node, ("/bin/sh", "-c", script), {"PATH": NODE_PATH})
         return ExecShell(self._api, replace(seat, host=pod))
+
+    def _probe(self, session: Session, node: str) -> _Place | None:
+        """Return where the probe of a node runs, made anew where somebody drained the node; None where it does not."""
+        mine, name = namespaces.own(session), namespaces.probe_on(node)
+        if found := self._place(session, mine, name):
+            return found
+        if not _shares(session):
+            namespaces.make_probe_again(self.api(session), session, clusters.APP, node)
+            settling.until(lambda: self._place(session, mine, name) is not None, PROBE_UP)
+        return self._place(session, mine, name)
 
     def _place(self, session: Session, namespace: str, pod: str) -> _Place | None:
         """Return where a container of the pod runs; None where none does."""
