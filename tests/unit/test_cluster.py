@@ -276,7 +276,7 @@ def test_a_standby_that_is_no_good_is_made_anew(shed: Shed, how: str) -> None:
 
 def test_a_cluster_goes_with_its_session(shed: Shed) -> None:
     mine, other = claim(0, "one-1"), claim(1, "two-2")
-    own.release("one-1")
+    own.release({"one-1"})
     assert mine not in shed.there
     assert other in shed.there
 

@@ -86,7 +86,7 @@ def show(ctx: typer.Context, output: Output = Form.TEXT) -> None:
     from breakfix.cluster import clusters, own, practice  # noqa: PLC0415
 
     found = practice.state(memory=True)
-    sessions = [one.id for one in environments.load("kind").sessions() if one.cluster in {"", practice.PRACTICE.name}]
+    sessions = [one.id for one in environments.load("kind").sessions() if practice.holds(one)]
     others = [(one, clusters.state(one.cluster, memory=True)) for one in own.found()]
     if output is Form.JSON:
         content: JsonValue = {

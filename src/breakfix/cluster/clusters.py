@@ -151,14 +151,14 @@ def write_private(path: Path, text: str) -> None:
 
 def rouse(cluster: Cluster, tell: Tell) -> None:
     """Let nodes run that were paused, or that stopped with the engine; wait until the cluster serves."""
-    api, since = connect(), datetime.now(UTC)
+    api, since = connect(), None
     with not_ready(f"starting the cluster {cluster.name}"):
         for one in cluster.nodes:
             how = api.inspect_container(one)["State"]
-            if how["Paused"]:
-                api.unpause(one)
-            elif not how["Running"]:
-                api.start(one)
+            if how["Running"] and not how["Paused"]:
+                continue
+            since = since or datetime.now(UTC)
+            (api.unpause if how["Paused"] else api.start)(one)
     wait(cluster, tell, since)
 
 

@@ -14,6 +14,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ from breakfix.cluster import clusters, kind, loading
 from breakfix.cluster.clusters import Cluster
 from breakfix.engine.client import connect, not_ready
 from breakfix.errors import UsageError
+from breakfix.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,11 +124,10 @@ def open_up(cluster: Cluster) -> None:
     loading.load(cluster, "app", (clusters.APP,), lambda _: None)
 
 
-def release(session_id: str) -> None:
-    """Delete what a session claimed."""
-    for one in found():
-        if one.session == session_id:
-            clusters.drop(one.cluster, lambda _: None)
+def release(sessions: set[str]) -> None:
+    """Delete what sessions claimed."""
+    claimed = [one.cluster for one in found() if one.session in sessions]
+    together(partial(clusters.drop, one, lambda _: None) for one in claimed)
 
 
 def sweep(sessions: Callable[[], set[str]]) -> None:

@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
     from breakfix.cluster.api import Api
     from breakfix.cluster.clusters import State
+    from breakfix.model import Session
 
     Tell = Callable[[str], None]
 
 PRACTICE: Final = Cluster("breakfix-practice")
+
+
+def holds(session: Session) -> bool:
+    """Return True for a session that has namespaces in it; so had all before there were other clusters."""
+    return session.cluster in {"", PRACTICE.name}
 
 
 def state(*, memory: bool = False) -> State:

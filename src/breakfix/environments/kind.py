@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from breakfix import images, recipes
 from breakfix.cluster import audit, clusters, kind, loading, namespaces, node, own, practice, settling
+from breakfix.cluster.clusters import Cluster
 from breakfix.cluster.objects import field
 from breakfix.engine import labels, profile
 from breakfix.engine.client import connect as connect_engine
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from breakfix.cluster.api import Api
-    from breakfix.cluster.clusters import Cluster
     from breakfix.model import Event, HostSpec, JsonValue, Lab
 
 PROBE_UP: Final = 60.0
@@ -88,7 +88,7 @@ class KindEnvironment(DockerEnvironment):
             own.sweep(self._everybodys)
             own.ensure(lab.cluster.workers, tell)
             return
-        practice.ensure(tell, lambda: any(_shares(session) for session in self.sessions()))
+        practice.ensure(tell, lambda: any(practice.holds(session) for session in self.sessions()))
         self._sweep()
         _load_images(practice.PRACTICE, lab, tell)
 
@@ -152,18 +152,18 @@ class KindEnvironment(DockerEnvironment):
         """Connect the cluster's node to the session's network, under the name that its certificate is made out to."""
         address = str(list(ipaddress.ip_network(session.network).hosts())[-1])
         self._api.connect_container_to_network(
-            _cluster(session).control_plane, container_name(session.id), ipv4_address=address, aliases=[CLUSTER]
+            _control_plane(session), container_name(session.id), ipv4_address=address, aliases=[CLUSTER]
         )
 
     def _give_access(self, session: Session, host: str) -> None:
-        config = self._access(session, f"https://{_cluster(session).control_plane}:6443")
+        config = self._access(session, f"https://{_control_plane(session)}:6443")
         self.put(session, host, {"/root/.kube/config": (config.encode(), 0o600)})
 
     def _access(self, session: Session, server: str) -> str:
         """Return a kubeconfig with the candidate's rights; JSON is YAML too."""
         first = next(iter(session.namespaces.values()))
         token = namespaces.credentials(self.api(session), session)
-        authority = clusters.certificate_authority(_cluster(session).name)
+        authority = clusters.certificate_authority(session.cluster or practice.PRACTICE.name)
         return json.dumps(namespaces.kubeconfig(server, authority, token, first), indent=1)
 
     def local_access(self, session: Session) -> Path:
@@ -177,7 +177,7 @@ class KindEnvironment(DockerEnvironment):
         """Read them from the API server's audit log, in the node."""
         who = audit.user(namespaces.own(session), namespaces.CANDIDATE)
         script = f"grep -hF '{who}' {kind.AUDIT_LOGS} | tail -n {READ}; true"
-        found = node.run(self._api, _cluster(session).control_plane, script)
+        found = node.run(self._api, _control_plane(session), script)
         return audit.read(found, session.id, who, after)
 
     def boot(self, session: Session) -> None:
@@ -192,7 +192,7 @@ class KindEnvironment(DockerEnvironment):
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
         """Make the volume that says so, and begin to make a cluster for the next session that wants one whole."""
         ready = self._note_ready(session, baseline, {})
-        if not _shares(session):
+        if not practice.holds(session):
             own.refill(_cluster(session).workers)
         return ready
 
@@ -207,7 +207,7 @@ class KindEnvironment(DockerEnvironment):
 
     def resume(self, session: Session) -> None:
         """Start the workstation and the cluster again."""
-        if _shares(session):
+        if practice.holds(session):
             practice.ensure(lambda _: None, lambda: True)
         else:
             own.open_up(_cluster(session))
@@ -230,7 +230,7 @@ class KindEnvironment(DockerEnvironment):
             "PATH": NODE_PATH, "HOME": "/root", "LANG": "C.UTF-8", "KUBECONFIG": node.ADMINISTRATOR,
             "CANDIDATE": f"{namespaces.own(session)}:{namespaces.CANDIDATE}",
         }  # fmt: skip
-        return ExecShell(self._api, _in_node(_cluster(session).control_plane, ("/bin/bash", "--norc"), variables))
+        return ExecShell(self._api, _in_node(_control_plane(session), ("/bin/bash", "--norc"), variables))
 
     def client(self, session: Session) -> ExecShell:
         """Open a shell in the probe's pod: in the cluster, and nobody else's."""
@@ -239,7 +239,7 @@ class KindEnvironment(DockerEnvironment):
     def inside(self, session: Session, namespace: str, pod: str) -> ExecShell:
         """Open a shell with the probe's own tools in the network of a pod.  Raises HostUnreachable."""
         mine = namespace == namespaces.own(session)
-        place = self._probe(session, _cluster(session).control_plane) if mine else self._place(session, namespace, pod)
+        place = self._probe(session, _control_plane(session)) if mine else self._place(session, namespace, pod)
         probe = self._probe(session, place.node) if place else None
         if place is None or probe is None:
             raise HostUnreachable(f"the pod {pod if place is None else namespaces.PROBE} does not run")
@@ -256,7 +256,7 @@ class KindEnvironment(DockerEnvironment):
         mine, name = namespaces.own(session), namespaces.probe_on(node)
         if found := self._place(session, mine, name):
             return found
-        if not _shares(session):
+        if not practice.holds(session):
             namespaces.make_probe_again(self.api(session), session, clusters.APP, node)
             settling.until(lambda: self._place(session, mine, name) is not None, PROBE_UP)
         return self._place(session, mine, name)
@@ -280,7 +280,7 @@ class KindEnvironment(DockerEnvironment):
         # A session with a cluster of its own comes back in another one, which its network's labels have to name.
         keep_networks = again and not {one.session for one in own.found()} & set(session_ids)
         super().stop(session_ids, again=keep_networks)
-        together(partial(own.release, one) for one in session_ids)
+        own.release(set(session_ids))
         if practice.state().running:
             # What was made anew has other names, and need not wait for the old.
             end = namespaces.begin_removing if again else namespaces.remove
@@ -319,13 +319,13 @@ class _Place:
     """Its id in the node."""
 
 
-def _shares(session: Session) -> bool:
-    """Return True for a session that has namespaces and no cluster; so had all before there were others."""
-    return session.cluster in {"", practice.PRACTICE.name}
-
-
 def _cluster(session: Session) -> Cluster:
-    return practice.PRACTICE if _shares(session) else own.of(session.cluster)
+    """Return the session's cluster with all its nodes, which the engine is asked for."""
+    return practice.PRACTICE if practice.holds(session) else own.of(session.cluster)
+
+
+def _control_plane(session: Session) -> str:
+    return Cluster(session.cluster or practice.PRACTICE.name).control_plane
 
 
 def _load_images(cluster: Cluster, lab: Lab, tell: Callable[[str], None]) -> None:
