@@ -41,7 +41,7 @@ def test_the_probes_namespace_is_nobody_elses(session: Session) -> None:
 
 
 def test_a_kubeconfig_knows_one_cluster_and_one_user() -> None:
-    made = namespaces.kubeconfig("https://node:6443", "Y2E=", "t0ken", "shop-1a2b")
+    made = json.loads(namespaces.kubeconfig({"server": "https://node:6443"}, "t0ken", "shop-1a2b"))
     context = made["contexts"][0]["context"]
     assert (context["namespace"], context["user"]) == ("shop-1a2b", made["users"][0]["name"])
     assert made["users"] == [{"name": "candidate", "user": {"token": "t0ken"}}]

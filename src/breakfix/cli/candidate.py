@@ -36,7 +36,11 @@ def start(
     lab: Annotated[str, typer.Argument(help="A lab's id, or its last part.")],
     seed: Annotated[int | None, typer.Option(help="Which variant; the lab's first seed where left out.")] = None,
     context: Annotated[
-        str, typer.Option(help="A context of your kubeconfig: run in namespaces of that cluster.", metavar="NAME")
+        str,
+        typer.Option(
+            help="A context of your kubeconfig: run in namespaces of that cluster. k3d-breakfix: one that k3d makes.",
+            metavar="NAME",
+        ),
     ] = "",
     enter: Annotated[bool, typer.Option("--shell/--no-shell", help="Enter a shell where this is a terminal.")] = True,  # noqa: FBT002
     output: Output = Form.TEXT,

@@ -83,7 +83,7 @@ def show(ctx: typer.Context, output: Output = Form.TEXT) -> None:
     if ctx.invoked_subcommand:
         return
     from breakfix import environments  # noqa: PLC0415
-    from breakfix.cluster import clusters, own, practice  # noqa: PLC0415
+    from breakfix.cluster import clusters, k3d, own, practice  # noqa: PLC0415
 
     found = practice.state(memory=True)
     sessions = [one.id for one in environments.load("kind").sessions() if practice.holds(one)]
@@ -108,6 +108,8 @@ def show(ctx: typer.Context, output: Output = Form.TEXT) -> None:
         typer.echo("Today's recipe makes another node image. → breakfix cluster drop, when no session needs it")
     for one, state in others:
         typer.echo(f"{_line(one.cluster.name, state)}; {one.session or 'standby'}")
+    if k3d.exists():
+        typer.echo(f"{k3d.CONTEXT}: made by k3d, for what is begun with --context {k3d.CONTEXT}")
 
 
 def _told(name: str, state: State) -> dict[str, JsonValue]:
@@ -149,14 +151,15 @@ def warm(
 
 
 def drop() -> None:
-    """Delete the practice cluster and what stands by.  Sessions in a cluster must be stopped first."""
+    """Delete the practice cluster, what stands by, and k3d's.  Sessions in a cluster must be stopped first."""
     from breakfix import environments  # noqa: PLC0415
-    from breakfix.cluster import own, practice  # noqa: PLC0415
+    from breakfix.cluster import k3d, own, practice  # noqa: PLC0415
     from breakfix.errors import UsageError  # noqa: PLC0415
 
-    if sessions := [one.id for one in environments.load("kind").sessions()]:
+    if sessions := [one.id for name in ("kind", "k3d") for one in environments.load(name).sessions()]:
         raise UsageError("the cluster is in use", why=", ".join(sessions), next_step="breakfix stop --all")
     with progress("cluster") as tell:
         own.drop_standbys(tell)
         practice.drop(tell)
+        k3d.delete(tell)
     typer.echo(f"{practice.PRACTICE.name} is gone.")

@@ -38,15 +38,16 @@ def catalog_of(ctx: typer.Context) -> Catalog:
 
 
 def environment_of(lab: Lab, context: str = "") -> Environment:
-    """Connect to what runs ``lab``; to a cluster that the user has where they name its context.  Raises NotReady."""
+    """Connect to what runs ``lab``; to another cluster where the user names its context.  Raises NotReady."""
     from breakfix import environments  # noqa: PLC0415
 
     if context:
+        from breakfix.cluster import k3d  # noqa: PLC0415
         from breakfix.environments import existing  # noqa: PLC0415
 
         if lab.cluster is None:
             raise UsageError(f"{lab.id} has no cluster", next_step=f"breakfix start {lab.name}")
-        return existing.connect(context)
+        return environments.load("k3d") if context == k3d.CONTEXT else existing.connect(context)
     return environments.load(lab.environment)
 
 

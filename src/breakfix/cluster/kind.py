@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import images
-from breakfix.errors import NotReady
+from breakfix.cluster import tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], None]
 
-LONGEST: Final = 300
 CLUSTER_LABEL: Final = "io.x-k8s.kind.cluster"
 """kind's own, on every container that is a node."""
 
@@ -99,24 +96,4 @@ def kubeconfig(name: str, tell: Tell) -> dict[str, Any]:
 
 
 def _kind(tell: Tell, *arguments: str) -> str:
-    """Run kind to its end, and tell its steps as it takes them."""
-    command = [str(images.kind_command(tell)), *arguments]
-    process = subprocess.Popen(  # noqa: S603
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "NO_COLOR": "1"}, start_new_session=True,
-    )  # fmt: skip
-    said: list[str] = []
-    try:
-        assert process.stderr is not None  # noqa: S101
-        for line in process.stderr:
-            said.append(line.strip())
-            if step := line.strip(" ✓•✗\n"):
-                tell(f"kind: {step[:60]}")
-        out, _ = process.communicate(timeout=LONGEST)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    if process.returncode:
-        raise NotReady(f"kind {' '.join(arguments[:2])} failed", why="\n".join(said[-8:]), next_step="breakfix doctor")
-    return out
+    return tool.run("kind", images.kind_command(tell), arguments, tell)

@@ -6,6 +6,7 @@ back from that, and removed by it.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from functools import partial
@@ -242,16 +243,17 @@ def _token(api: Api, session: Session, account: str) -> str:
     return str(api.create(path, wanted)["status"]["token"])
 
 
-def kubeconfig(server: str, authority: str, token: str, namespace: str) -> Object:
-    """Return a kubeconfig for the candidate.  ``authority`` is in base64."""
-    return {
+def kubeconfig(cluster: Object, token: str, namespace: str) -> str:
+    """Return a kubeconfig; JSON is YAML too.  ``cluster`` says where the server is, and how it is known."""
+    made = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "lab", "cluster": {"server": server, "certificate-authority-data": authority}}],
+        "clusters": [{"name": "lab", "cluster": cluster}],
         "users": [{"name": CANDIDATE, "user": {"token": token}}],
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": CANDIDATE, "namespace": namespace}}],
         "current-context": "lab",
     }
+    return json.dumps(made, indent=1)
 
 
 def _object(version: str, kind: str, name: str, labels: dict[str, str] | None = None) -> Object:

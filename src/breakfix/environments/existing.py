@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, replace
 from functools import partial
 from shutil import rmtree
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import urlsplit
 
 from breakfix import images, recipes
@@ -68,7 +68,7 @@ async def serve(reader, writer):
         return
     await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
 async def main():
-    async with await asyncio.start_server(serve, address, 6443) as server:
+    async with await asyncio.start_server(serve, address, int(sys.argv[4])) as server:
         await server.serve_forever()
 asyncio.run(main())
 """
@@ -87,6 +87,7 @@ class ExistingEnvironment(KindEnvironment):
     def __init__(self, api: APIClient, context: str = "") -> None:
         super().__init__(api)
         self._context = context
+        self._apis: dict[str, Api] = {}
 
     def examine(self) -> tuple[Capability, ...]:
         """Say which contexts may be named."""
@@ -99,13 +100,10 @@ class ExistingEnvironment(KindEnvironment):
 
     def prepare(self, lab: Lab, tell: Callable[[str], None]) -> None:
         """Build missing images of ours, and see that the cluster's nodes have what the lab's pods are made of."""
-        assert lab.cluster is not None  # noqa: S101  # the format says so
-        if lab.cluster.isolation is Isolation.CLUSTER:
-            raise UsageError(f"{lab.id} needs a cluster to itself", next_step=f"breakfix start {lab.name}")
+        wanted = self._wanted(lab)
         images.ensure(("toolbox", *sorted({host.image for host in lab.hosts})), tell)
         tell(f"looking at the cluster of {self._context}")
-        nodes = self._named().list("/api/v1/nodes")
-        wanted = {clusters.APP: "app", **lab.cluster.images}
+        nodes = Api(self._named(), self._context).list("/api/v1/nodes")
         if missing := sorted(name for name in wanted if not all(_may_have(one, name) for one in nodes)):
             raise NotReady(
                 f"nodes of {self._context} lack {', '.join(missing)}",
@@ -114,13 +112,22 @@ class ExistingEnvironment(KindEnvironment):
                 + "; then kind load docker-image, k3d image import, or your nodes' own way",
             )
 
-    def _named(self) -> Api:
+    @staticmethod
+    def _wanted(lab: Lab) -> dict[str, str]:
+        """Return the names that pods may give images, and the image of ours behind each.  Raises UsageError."""
+        assert lab.cluster is not None  # noqa: S101  # the format says so
+        if lab.cluster.isolation is Isolation.CLUSTER:
+            raise UsageError(f"{lab.id} needs a cluster to itself", next_step=f"breakfix start {lab.name}")
+        return {clusters.APP: "app", **lab.cluster.images}
+
+    def _named(self) -> Object:
+        """Return the kubeconfig of the cluster that was named.  Raises UsageError."""
         if not self._context:
             raise UsageError(
                 "no cluster was named", why="breakfix never takes a context that nobody named.",
                 next_step=f"breakfix start LAB --context NAME; known here: {', '.join(contexts.names()) or 'none'}",
             )  # fmt: skip
-        return Api(contexts.read(self._context), self._context)
+        return contexts.read(self._context)
 
     # -- making a session ------------------------------------------------------------------------------------------
 
@@ -130,7 +137,7 @@ class ExistingEnvironment(KindEnvironment):
         session = self._network(replace(draft, namespaces=called, cluster=self._context), lab)
         file = folder_of(session.id) / ADMINISTRATOR
         file.parent.mkdir(parents=True, exist_ok=True)
-        clusters.write_private(file, json.dumps(contexts.read(self._context)))
+        clusters.write_private(file, json.dumps(self._named()))
         api = self.api(session)
         with not_ready("creating the session's containers"):
             together(
@@ -156,7 +163,7 @@ class ExistingEnvironment(KindEnvironment):
         endpoint = self._api.create_endpoint_config(ipv4_address=address, aliases=[CLUSTER])
         name = container_name(session.id, GATE)
         self._api.create_container(
-            recipes.tag("workstation"), ["python3", "-c", RELAY, address, way.host, str(way.port)],
+            recipes.tag("workstation"), ["python3", "-c", RELAY, address, way.host, str(way.port), str(GATE_PORT)],
             name=name, hostname=GATE, stop_signal="SIGKILL", labels=labels.of(session, labels.ROLE_CLIENT),
             host_config=config, networking_config={"EndpointsConfig": {container_name(session.id): endpoint}},
         )  # fmt: skip
@@ -167,37 +174,31 @@ class ExistingEnvironment(KindEnvironment):
         self.put(session, host, {"/root/.kube/config": (config.encode(), 0o600)})
 
     def _config(self, session: Session, token: str) -> str:
-        """Return a kubeconfig for a container of the session; JSON is YAML too."""
-        theirs = self._theirs(session)["clusters"][0]["cluster"]
-        host = urlsplit(str(theirs["server"])).hostname
-        kept = {key: theirs[key] for key in ("certificate-authority-data", "insecure-skip-tls-verify") if key in theirs}
-        first = next(iter(session.namespaces.values()))
-        made = namespaces.kubeconfig(f"https://{CLUSTER}:{GATE_PORT}", "", token, first)
-        server = made["clusters"][0]["cluster"]["server"]
-        made["clusters"][0]["cluster"] = {
-            "server": server,
-            "tls-server-name": theirs.get("tls-server-name", host),
-            **kept,
-        }
-        return json.dumps(made, indent=1)
+        """Return a kubeconfig for a container of the session: by way of the gate, with what the server is known by."""
+        theirs = self._server(session)
+        name = theirs.get("tls-server-name", urlsplit(str(theirs["server"])).hostname)
+        there = {**theirs, "server": f"https://{CLUSTER}:{GATE_PORT}", "tls-server-name": name}
+        return namespaces.kubeconfig(there, token, next(iter(session.namespaces.values())))
 
-    def _access(self, session: Session, server: str) -> str:
+    def _access(self, session: Session, server: str) -> str:  # noqa: ARG002  # theirs says how it is known, too
         """Return a kubeconfig for a terminal of the candidate's own: to the server that the user's names."""
-        first = next(iter(session.namespaces.values()))
-        made = namespaces.kubeconfig(server, "", namespaces.credentials(self.api(session), session), first)
-        made["clusters"][0]["cluster"] = self._theirs(session)["clusters"][0]["cluster"]
-        return json.dumps(made, indent=1)
+        token = namespaces.credentials(self.api(session), session)
+        return namespaces.kubeconfig(self._server(session), token, next(iter(session.namespaces.values())))
+
+    def _server(self, session: Session) -> Object:
+        """Return where the user's own kubeconfig says that the server is, and how it is known."""
+        named: Object = (self._theirs(session.id) or _lost(session.id))["clusters"][0]["cluster"]
+        known = ("server", "certificate-authority-data", "insecure-skip-tls-verify", "tls-server-name")
+        return {key: named[key] for key in known if key in named}
 
     @staticmethod
-    def _theirs(session: Session) -> Object:
-        file = folder_of(session.id) / ADMINISTRATOR
+    def _theirs(session_id: str) -> Object | None:
+        """Return the kubeconfig that a session was begun with; None where it is gone."""
+        file = folder_of(session_id) / ADMINISTRATOR
         try:
             found: Object = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise HostUnreachable(
-                f"{session.id} has lost its way to the cluster", why=f"{file} is gone.",
-                next_step=f"breakfix stop {session.id}",
-            ) from error  # fmt: skip
+        except FileNotFoundError:
+            return None
         return found
 
     def boot(self, session: Session) -> None:
@@ -221,7 +222,12 @@ class ExistingEnvironment(KindEnvironment):
 
     def api(self, session: Session) -> Api:
         """Return the cluster with the rights that the user's context has.  Raises HostUnreachable."""
-        return Api(self._theirs(session), session.cluster)
+        return self._api_of(session.id) or _lost(session.id)
+
+    def _api_of(self, session_id: str) -> Api | None:
+        if session_id not in self._apis and (theirs := self._theirs(session_id)):
+            self._apis[session_id] = Api(theirs, str(theirs["current-context"]))
+        return self._apis.get(session_id)
 
     def changes(self, session: Session, after: datetime | None = None) -> tuple[Event, ...]:  # noqa: ARG002
         """Nothing: the API server's log is not ours to read."""
@@ -249,28 +255,32 @@ class ExistingEnvironment(KindEnvironment):
 
     def stop(self, session_ids: tuple[str, ...], *, again: bool = False) -> None:
         """Remove what the engine has and what the cluster has."""
-        named = {one.id: one.cluster for one in self.sessions()}
         apis = {one: api for one in session_ids if (api := self._api_of(one)) is not None}
         DockerEnvironment.stop(self, session_ids, again=again)
         end = namespaces.begin_removing if again else namespaces.remove
         together(partial(end, api, one) for one, api in apis.items())
         for one in session_ids:
-            # Who begins it again names no cluster: it is the one that it had.
-            self._context = self._context or named.get(one, "")
+            if one in apis:
+                # Who begins it again names no cluster: it is the one that it had.
+                self._context = self._context or apis[one].name
+            self._apis.pop(one, None)
             rmtree(folder_of(one), ignore_errors=True)
 
     def _let_go(self, session_id: str) -> None:
         DockerEnvironment._let_go(self, session_id)  # noqa: SLF001  # kind's would look for nodes
-
-    def _api_of(self, session_id: str) -> Api | None:
-        file = folder_of(session_id) / ADMINISTRATOR
-        return Api(json.loads(file.read_text(encoding="utf-8")), session_id) if file.is_file() else None
 
     def leftovers(self, session_id: str) -> tuple[str, ...]:
         """Name each piece that the engine or the cluster still has."""
         api = self._api_of(session_id)
         found = namespaces.pieces(api, session_id) if api else []
         return (*DockerEnvironment.leftovers(self, session_id), *found)
+
+
+def _lost(session_id: str) -> NoReturn:
+    raise HostUnreachable(
+        f"{session_id} has lost its way to the cluster", why=f"Its file {ADMINISTRATOR} is gone.",
+        next_step=f"breakfix stop {session_id}",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

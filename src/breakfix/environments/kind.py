@@ -8,7 +8,6 @@ nodes are where the candidate never is: what has all rights runs there.
 from __future__ import annotations
 
 import ipaddress
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -160,11 +159,12 @@ class KindEnvironment(DockerEnvironment):
         self.put(session, host, {"/root/.kube/config": (config.encode(), 0o600)})
 
     def _access(self, session: Session, server: str) -> str:
-        """Return a kubeconfig with the candidate's rights; JSON is YAML too."""
+        """Return a kubeconfig with the candidate's rights."""
         first = next(iter(session.namespaces.values()))
         token = namespaces.credentials(self.api(session), session)
         authority = clusters.certificate_authority(session.cluster or practice.PRACTICE.name)
-        return json.dumps(namespaces.kubeconfig(server, authority, token, first), indent=1)
+        there = {"server": server, "certificate-authority-data": authority}
+        return namespaces.kubeconfig(there, token, first)
 
     def local_access(self, session: Session) -> Path:
         """Write a kubeconfig into the session's own folder; the user's is never changed."""
