@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import threading
 from dataclasses import replace
 from shutil import rmtree
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from breakfix import images
-from breakfix.cluster import clusters, kind, loading, namespaces, own, practice
+from breakfix.cluster import clusters, kind, loading, making, namespaces, own, practice
 from breakfix.cluster.clusters import Cluster, State
 from breakfix.cluster.practice import PRACTICE
 from breakfix.environments.kind import KindEnvironment
@@ -76,6 +77,7 @@ class Calls:
         self.done: list[str] = []
         self.state = State(exists=False)
         self.fail: Exception | None = None
+        self.brought = threading.Event()
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setattr(clusters, "state", lambda *_, **__: self.state)
@@ -83,12 +85,15 @@ class Calls:
         monkeypatch.setattr(clusters, "rouse", lambda one, _: self.done.append(f"start {one.name}"))
         monkeypatch.setattr(clusters, "wait", self.wait)
         monkeypatch.setattr(loading, "load", lambda *_: self.done.append("load"))
+        monkeypatch.setattr(loading, "bring", lambda *_: self.brought.set())
         monkeypatch.setattr(kind, "create", self.create)
         monkeypatch.setattr(kind, "kubeconfig", lambda *_: {"clusters": []})
         monkeypatch.setattr(kind, "delete", self.delete)
         PRACTICE.folder.mkdir(parents=True)
 
     def create(self, *_: object) -> None:
+        # Its images go in while kind still waits for the control plane.
+        assert self.brought.wait(5)
         self.done.append("create")
         self.state = State(exists=True, running=True, current=True)
 
@@ -118,7 +123,7 @@ def complete() -> None:
 def test_a_cluster_is_made_once(calls: Calls) -> None:
     ensure()
     ensure()
-    assert calls.done == ["create", "wait", "wait", "fence", "load", "wait", "fence", "load"]
+    assert calls.done == ["create", "load", "wait", "wait", "fence", "load", "wait", "fence", "load"]
     assert (PRACTICE.folder / "kubeconfig.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -133,7 +138,7 @@ def test_one_of_an_older_recipe_is_made_anew(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=False)
     complete()
     ensure()
-    assert calls.done == ["delete", "create", "wait", "wait", "fence", "load"]
+    assert calls.done == ["delete", "create", "load", "wait", "wait", "fence", "load"]
 
 
 def test_one_of_an_older_recipe_that_somebody_uses_stays(calls: Calls) -> None:
@@ -146,14 +151,14 @@ def test_one_of_an_older_recipe_that_somebody_uses_stays(calls: Calls) -> None:
 def test_one_that_was_never_finished_is_made_anew_even_where_sessions_speak_of_it(calls: Calls) -> None:
     calls.state = State(exists=True, running=True, current=True)
     ensure(busy=True)
-    assert calls.done == ["delete", "create", "wait", "wait", "fence", "load"]
+    assert calls.done == ["delete", "create", "load", "wait", "wait", "fence", "load"]
 
 
 def test_one_that_cannot_be_made_leaves_nothing(calls: Calls) -> None:
     calls.fail = NotReady("it does not come up")
     with pytest.raises(NotReady):
         ensure()
-    assert calls.done == ["create", "delete"]
+    assert calls.done == ["create", "load", "delete"]
     assert not calls.state.exists
 
 
@@ -205,7 +210,7 @@ class Shed:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setattr(own, "connect", lambda: self)
-        monkeypatch.setattr(clusters, "create", self.create)
+        monkeypatch.setattr(making, "make", self.create)
         monkeypatch.setattr(clusters, "drop", self.drop)
         monkeypatch.setattr(
             clusters, "state", lambda one: State(exists=True, running=True, current=one.name not in self.old)

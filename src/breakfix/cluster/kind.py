@@ -87,11 +87,11 @@ def delete(name: str, folder: Path, tell: Tell) -> None:
         file.unlink()
 
 
-def kubeconfig(name: str, tell: Tell) -> dict[str, Any]:
-    """Return the administrator's kubeconfig of a cluster."""
+def kubeconfig(folder: Path) -> dict[str, Any]:
+    """Return the administrator's kubeconfig, which ``create`` left among the cluster's files."""
     import yaml  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    found: dict[str, Any] = yaml.safe_load(_kind(tell, "get", "kubeconfig", "--name", name))
+    found: dict[str, Any] = yaml.safe_load((folder / "kubeconfig").read_text(encoding="utf-8"))
     return found
 
 

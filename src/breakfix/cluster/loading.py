@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import tempfile
+import time
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -12,6 +14,7 @@ from breakfix import images, parts, recipes
 from breakfix.cluster import clusters, node
 from breakfix.cluster.objects import field
 from breakfix.engine.client import connect, not_ready
+from breakfix.errors import NotReady
 from breakfix.together import together
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 ARCHIVE: Final = "/root/image.tar"
 PINNED: Final = "io.cri-containerd.pinned=pinned"
 """The label of an image that the kubelet never removes when its disk is full: nobody could pull it again."""
+PULSE: Final = 0.5
+"""Seconds between two looks at whether a node that is being made has a containerd by now."""
 RECIPE: Final = "breakfix.image"
 DEFINITIONS: Final = "breakfix.definitions"
 """The label of an image whose pods need kinds of their own: the file in it that defines them."""
@@ -34,6 +39,25 @@ DEFINED: Final = "/root/definitions.yaml"
 def load(cluster: Cluster, name: str, names: tuple[str, ...], tell: Tell) -> None:
     """Have the image ``name`` of ours in every node of the cluster under ``names``.  Raises NotReady."""
     together(partial(_load_into, cluster, one, name, names, tell) for one in cluster.nodes)
+
+
+def bring(cluster: Cluster, name: str, over: Callable[[], bool]) -> None:
+    """Copy the image ``name`` of ours into nodes that are only being made, until that is ``over``.
+
+    It saves time and settles nothing: what does not get in is loaded later, and that says why it can't be.
+    """
+    together(partial(_bring_into, one, recipes.tag(name), over) for one in cluster.nodes)
+
+
+def _bring_into(where: str, image: str, over: Callable[[], bool]) -> None:
+    engine = connect()
+    while not over():
+        with suppress(NotReady):
+            node.run(engine, where, "ctr version")
+            with images.one_at_a_time(where):
+                _import(engine, where, image, [])
+            return
+        time.sleep(PULSE)
 
 
 def _load_into(cluster: Cluster, where: str, name: str, names: tuple[str, ...], tell: Tell) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from breakfix import images
-from breakfix.cluster import clusters, kind, loading
+from breakfix.cluster import clusters, kind, loading, making
 from breakfix.cluster.clusters import Cluster
 from breakfix.engine.client import connect, not_ready
 from breakfix.errors import UsageError
@@ -100,8 +100,7 @@ def _ensure(workers: int, tell: Tell) -> Cluster:
 
 def _make(workers: int, tell: Tell) -> Cluster:
     cluster = Cluster(f"{PREFIX}{secrets.token_hex(4)}", workers)
-    clusters.create(cluster, tell)
-    loading.load(cluster, "app", (clusters.APP,), tell)
+    making.make(cluster, tell)
     return cluster
 
 

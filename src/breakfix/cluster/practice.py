@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from breakfix import images
-from breakfix.cluster import clusters, loading
+from breakfix.cluster import clusters, loading, making
 from breakfix.cluster.clusters import Cluster
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _bring_up(tell: Tell, busy: Callable[[], bool]) -> None:
         drop(tell)
         found = state()
     if not found.exists:
-        clusters.create(PRACTICE, tell)
+        making.make(PRACTICE, tell)
     elif not found.running:
         tell("starting the practice cluster again")
         clusters.rouse(PRACTICE, tell)
