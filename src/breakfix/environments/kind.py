@@ -181,16 +181,15 @@ class KindEnvironment(DockerEnvironment):
         return audit.read(found, session.id, who, after)
 
     def boot(self, session: Session) -> None:
-        """Start the workstation, and wait for the probes."""
+        """Start the workstation.  The probes come up by themselves while the lab is set up: who needs one waits."""
         with not_ready("starting the session's containers"):
             together(partial(self._api.start, container_name(session.id, host)) for host in session.hosts)
-        probes = [namespaces.probe_on(one) for one in _cluster(session).nodes]
-        mine = namespaces.own(session)
-        if not settling.until(lambda: all(self._place(session, mine, one) for one in probes), PROBE_UP):
-            raise StartFailed("the probe's pod did not start", next_step="breakfix cluster; breakfix doctor")
 
     def mark_ready(self, session: Session, baseline: dict[str, JsonValue]) -> Session:
         """Make the volume that says so, and begin to make a cluster for the next session that wants one whole."""
+        for one in _cluster(session).nodes:
+            if self._probe(session, one) is None:
+                raise StartFailed("the probe's pod did not start", next_step="breakfix cluster; breakfix doctor")
         ready = self._note_ready(session, baseline, {})
         if not practice.holds(session):
             own.refill(_cluster(session).workers)
@@ -256,10 +255,14 @@ class KindEnvironment(DockerEnvironment):
         mine, name = namespaces.own(session), namespaces.probe_on(node)
         if found := self._place(session, mine, name):
             return found
-        if not practice.holds(session):
+        if not practice.holds(session) and not self._is_coming(session, mine, name):
             namespaces.make_probe_again(self.api(session), session, clusters.APP, node)
-            settling.until(lambda: self._place(session, mine, name) is not None, PROBE_UP)
+        settling.until(lambda: self._place(session, mine, name) is not None, PROBE_UP)
         return self._place(session, mine, name)
+
+    def _is_coming(self, session: Session, namespace: str, pod: str) -> bool:
+        found = self.api(session).get(f"/api/v1/namespaces/{namespace}/pods/{pod}")
+        return field(found, "status.phase") == "Pending" and not field(found, "metadata.deletionTimestamp")
 
     def _place(self, session: Session, namespace: str, pod: str) -> _Place | None:
         """Return where a container of the pod runs; None where none does."""
