@@ -22,6 +22,8 @@ PARTS = "parts"
 """The folder of an image that holds recipes of their own, and so does not count among its files."""
 COMPILER = "go"
 """The image in which parts are compiled."""
+DEFINITIONS = "breakfix.definitions"
+"""The label of an image whose pods need kinds of their own: the file in it that defines them."""
 ARGUMENT = re.compile(r"ARG ([A-Z0-9_]+)\s*$")
 
 
@@ -81,6 +83,12 @@ def files(name: str) -> Iterator[tuple[str, Path]]:
         relative = path.relative_to(own)
         if path.is_file() and relative.parts[0] != PARTS:
             yield relative.as_posix(), path
+
+
+def has_definitions(name: str) -> bool:
+    """Return True if pods of the image need kinds that a cluster has to be told of first."""
+    dockerfile = folder(name) / "Dockerfile"
+    return dockerfile.is_file() and f"LABEL {DEFINITIONS}=" in dockerfile.read_text(encoding="utf-8")
 
 
 def tag(name: str) -> str:

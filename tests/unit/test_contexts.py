@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from breakfix import catalog
 from breakfix.cluster import contexts
 from breakfix.environments import existing
 from breakfix.errors import NotReady, UsageError
@@ -122,3 +123,10 @@ def test_the_way_to_an_api_server(server: str, way: tuple[str, str, int]) -> Non
 def test_what_only_this_machine_reaches_is_refused() -> None:
     with pytest.raises(NotReady, match="no container reaches https://127"):
         existing._way_to(cast("APIClient", Engine()), "https://127.0.0.1:6443")
+
+
+def test_a_lab_whose_pods_need_kinds_of_their_own_is_refused() -> None:
+    labs = catalog.load(catalog.roots())
+    with pytest.raises(UsageError, match="needs kinds of its own in the cluster, for edge"):
+        existing.ExistingEnvironment._wanted(labs.find("ingress-answers-404"))
+    assert existing.ExistingEnvironment._wanted(labs.find("config-key-missing"))

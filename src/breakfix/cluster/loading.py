@@ -31,8 +31,6 @@ PINNED: Final = "io.cri-containerd.pinned=pinned"
 PULSE: Final = 0.5
 """Seconds between two looks at whether a node that is being made has a containerd by now."""
 RECIPE: Final = "breakfix.image"
-DEFINITIONS: Final = "breakfix.definitions"
-"""The label of an image whose pods need kinds of their own: the file in it that defines them."""
 DEFINED: Final = "/root/definitions.yaml"
 
 
@@ -97,10 +95,10 @@ def _define(engine: APIClient, where: str, image: str) -> None:
     """Tell the cluster of the kinds that an image's pods need."""
     with not_ready(f"reading {image}"):
         labels = engine.inspect_image(image)["Config"].get("Labels") or {}  # type: ignore[no-untyped-call]
-    if DEFINITIONS not in labels:
+    if recipes.DEFINITIONS not in labels:
         return
     content = io.BytesIO()
-    content.write(parts.take_file(engine, image, labels[DEFINITIONS]))
+    content.write(parts.take_file(engine, image, labels[recipes.DEFINITIONS]))
     node.put(engine, where, DEFINED, content)
     apply = f"kubectl --kubeconfig {node.ADMINISTRATOR} apply --server-side --force-conflicts"
     node.run(engine, where, f"{apply} -f {DEFINED} && rm {DEFINED}")

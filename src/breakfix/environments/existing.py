@@ -118,6 +118,12 @@ class ExistingEnvironment(KindEnvironment):
         assert lab.cluster is not None  # noqa: S101  # the format says so
         if lab.cluster.isolation is Isolation.CLUSTER:
             raise UsageError(f"{lab.id} needs a cluster to itself", next_step=f"breakfix start {lab.name}")
+        if needing := sorted(one for one in set(lab.cluster.images.values()) if recipes.has_definitions(one)):
+            raise UsageError(
+                f"{lab.id} needs kinds of its own in the cluster, for {', '.join(needing)}",
+                why="Outside a session's namespaces nothing is made in a cluster that somebody has.",
+                next_step=f"breakfix start {lab.name}",
+            )
         return {clusters.APP: "app", **lab.cluster.images}
 
     def _named(self) -> Object:
