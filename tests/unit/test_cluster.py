@@ -296,6 +296,18 @@ def test_what_a_session_left_behind_is_swept_and_no_standby(shed: Shed) -> None:
     assert gone not in shed.there
 
 
+def test_a_start_goes_on_where_somebody_else_is_removing_what_it_would_sweep(
+    shed: Shed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(cluster: Cluster, _: object) -> None:
+        raise NotReady("kind delete cluster failed", why=f"removal of {cluster.name} is already in progress")
+
+    gone, also_gone = claim(0, "gone-1"), claim(0, "gone-2")
+    monkeypatch.setattr(clusters, "drop", busy)
+    own.sweep(set)
+    assert set(shed.there) == {gone, also_gone}
+
+
 @pytest.mark.usefixtures("shed")
 def test_who_there_is_is_asked_when_nobody_can_be_claiming() -> None:
     def look() -> set[str]:

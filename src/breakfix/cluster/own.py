@@ -11,7 +11,7 @@ import re
 import secrets
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -22,7 +22,7 @@ from breakfix import images
 from breakfix.cluster import clusters, kind, loading, making
 from breakfix.cluster.clusters import Cluster
 from breakfix.engine.client import connect, not_ready
-from breakfix.errors import UsageError
+from breakfix.errors import NotReady, UsageError
 from breakfix.together import together
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ def sweep(sessions: Callable[[], set[str]]) -> None:
         there = sessions()
         for one in found():
             if one.session and one.session not in there:
-                clusters.drop(one.cluster, lambda _: None)
+                # Whoever stops that session may be removing it just now; if nobody is, the next start comes by again.
+                with suppress(NotReady):
+                    clusters.drop(one.cluster, lambda _: None)
 
 
 # -- the standby ---------------------------------------------------------------------------------------------------
