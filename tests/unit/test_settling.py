@@ -32,6 +32,10 @@ def running(seconds: float, **more: object) -> dict[str, Any]:
     return {"state": {"running": {"startedAt": ago(seconds)}}, **more}
 
 
+def unready(seconds: float) -> dict[str, str]:
+    return {"type": "Ready", "status": "False", "lastTransitionTime": ago(seconds)}
+
+
 UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
 
 
@@ -40,6 +44,7 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
     [
         (pod(running(5), ready=True), False),
         ({**pod(running(5), ready=True), "metadata": {"deletionTimestamp": ago(1)}}, True),
+        ({**pod(running(5), ready=True), "metadata": {"deletionTimestamp": ago(16)}}, False),
         (pod(waiting("ContainerCreating")), True),
         (pod(waiting("PodInitializing")), True),
         (pod(waiting("CrashLoopBackOff")), False),
@@ -51,6 +56,8 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
         (pod(running(1, restartCount=2)), False),
         (pod(running(1, ready=True), waiting("CrashLoopBackOff")), False),
         (pod(running(99, ready=True), running(1)), True),
+        (pod(running(99, ready=True), conditions=[unready(1)]), True),
+        (pod(running(99, ready=True), conditions=[unready(9)]), False),
         (pod({"state": {"terminated": {"exitCode": 1}}}), False),
         (pod(running(1), initContainerStatuses=[{"state": {"terminated": {"exitCode": 0}}}]), True),
         (pod(waiting("PodInitializing"), initContainerStatuses=[running(30)]), False),

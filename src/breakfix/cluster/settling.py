@@ -17,6 +17,8 @@ LONGEST: Final = 30.0
 """Seconds for which a cluster is waited for."""
 YOUNG: Final = 8.0
 """Seconds after its start in which a container that is not ready may only be slow."""
+OVERDUE: Final = 15.0
+"""Seconds after the moment at which a pod should have ended; one that has not by then is stuck, as on a lost node."""
 PULSE: Final = 0.25
 SPREAD: Final = (
     "/api/v1/namespaces/{}/services", "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
@@ -71,15 +73,24 @@ def between_steps(deployment: Object) -> bool:
 
 def on_its_way(pod: Object, now: datetime) -> bool:
     """Return True while a pod is starting or ending, and not stuck in that."""
-    if field(pod, "metadata.deletionTimestamp"):
-        return True
+    if ends := field(pod, "metadata.deletionTimestamp"):
+        return _since(ends, now) < OVERDUE
     if field(pod, "status.phase") in {"Succeeded", "Failed"}:
         return False
     statuses = [*field(pod, "status.initContainerStatuses", []), *field(pod, "status.containerStatuses", [])]
     if not statuses:
         unschedulable = condition(pod, "PodScheduled").get("reason") == "Unschedulable"
         return not unschedulable and _since(field(pod, "metadata.creationTimestamp"), now) < YOUNG
-    return not is_ready(pod) and all(_may_become_ready(one, now) for one in statuses)
+    if is_ready(pod) or _is_on_a_lost_node(pod, now):
+        return False
+    return all(_may_become_ready(one, now) for one in statuses)
+
+
+def _is_on_a_lost_node(pod: Object, now: datetime) -> bool:
+    """Return True where the kubelet's last word was that all is ready, and others have long said that it is not."""
+    words = field(pod, "status.containerStatuses", [])
+    since = field(condition(pod, "Ready"), "lastTransitionTime", "")
+    return bool(words) and all(one.get("ready") for one in words) and _since(since, now) >= YOUNG
 
 
 def _may_become_ready(container: Object, now: datetime) -> bool:
