@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 NAME: Final = "breakfix"
-CONTEXT: Final = "k3d-breakfix"
-SERVER: Final = "k3d-breakfix-server-0"
+CONTEXT: Final = f"k3d-{NAME}"
+SERVER: Final = f"{CONTEXT}-server-0"
 """k3d's name for the container that is the cluster's one node."""
 CREATE: Final = (
     "--servers", "1", "--no-lb", "--wait", "--timeout", "180s",
@@ -37,16 +37,16 @@ def installed() -> bool:
 
 def exists() -> bool:
     """Return whether the cluster has been made, running or not."""
-    return installed() and any(one["name"] == NAME for one in _clusters())
+    return installed() and _ours() is not None
 
 
 def ensure(tell: Tell) -> None:
     """Have the cluster up.  Raises NotReady."""
     with one_at_a_time("k3d"):
-        found = [one for one in _clusters() if one["name"] == NAME]
-        if not found:
+        ours = _ours()
+        if ours is None:
             _k3d(tell, "cluster", "create", NAME, *CREATE)
-        elif not found[0]["serversRunning"]:
+        elif not ours["serversRunning"]:
             _k3d(tell, "cluster", "start", NAME)
 
 
@@ -94,9 +94,10 @@ def delete(tell: Tell) -> None:
         _k3d(tell, "cluster", "delete", NAME)
 
 
-def _clusters() -> list[dict[str, Any]]:
+def _ours() -> dict[str, Any] | None:
+    """Return what k3d tells of the cluster; None where it has not made it."""
     found: list[dict[str, Any]] = json.loads(_k3d(_quiet, "cluster", "list", "--output", "json"))
-    return found
+    return next((one for one in found if one["name"] == NAME), None)
 
 
 def _k3d(tell: Tell, *arguments: str) -> str:

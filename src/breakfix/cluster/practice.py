@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 PRACTICE: Final = Cluster("breakfix-practice")
 
 
+def name_for(session: Session) -> str:
+    """Return the name of a session's cluster: this one, where it says none, as before there were others."""
+    return session.cluster or PRACTICE.name
+
+
 def holds(session: Session) -> bool:
-    """Return True for a session that has namespaces in it; so had all before there were other clusters."""
-    return session.cluster in {"", PRACTICE.name}
+    """Return True for a session that has namespaces in it."""
+    return name_for(session) == PRACTICE.name
 
 
 def state(*, memory: bool = False) -> State:

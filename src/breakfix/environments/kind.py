@@ -162,7 +162,7 @@ class KindEnvironment(DockerEnvironment):
         """Return a kubeconfig with the candidate's rights."""
         first = next(iter(session.namespaces.values()))
         token = namespaces.credentials(self.api(session), session)
-        authority = clusters.certificate_authority(session.cluster or practice.PRACTICE.name)
+        authority = clusters.certificate_authority(practice.name_for(session))
         there = {"server": server, "certificate-authority-data": authority}
         return namespaces.kubeconfig(there, token, first)
 
@@ -216,7 +216,7 @@ class KindEnvironment(DockerEnvironment):
     def api(self, session: Session) -> Api:
         """Return the session's cluster with all rights.  Raises HostUnreachable."""
         try:
-            return clusters.administrator(session.cluster or practice.PRACTICE.name)
+            return clusters.administrator(practice.name_for(session))
         except NotReady as error:
             raise HostUnreachable(f"{session.id} has no cluster any more", why=error.what) from error
 
@@ -328,7 +328,7 @@ def _cluster(session: Session) -> Cluster:
 
 
 def _control_plane(session: Session) -> str:
-    return Cluster(session.cluster or practice.PRACTICE.name).control_plane
+    return Cluster(practice.name_for(session)).control_plane
 
 
 def _load_images(cluster: Cluster, lab: Lab, tell: Callable[[str], None]) -> None:
