@@ -6,7 +6,9 @@
 set -eu
 path=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # Servers of one small cluster collect their garbage earlier: a little more processor, a tenth less memory.
-sparing='"GOGC=50", '
+environment='"GOGC=50", '
+command=
+owner='--owner=0 --group=0'
 case $(uname -m) in
 x86_64) arch=amd64 ;;
 aarch64) arch=arm64 ;;
@@ -42,10 +44,17 @@ load_all() {
     for name in podnet local-path-provisioner metrics-server; do
         load "$name" "\"/$name\"" "breakfix.local/$name:1"
     done
-    sparing=
+    environment=
     load busybox '"/bin/sh"' breakfix.local/busybox:1
+    load_app
     # The layers themselves are not needed once they are unpacked.
     ctr -n k8s.io content prune references >/dev/null
+}
+
+# With what its Dockerfile says besides files, and whose they are; a test holds the two against each other.
+load_app() {
+    environment='"LANG=C.UTF-8", "PYTHONUNBUFFERED=1", ' command='"webapp"' owner=
+    load app '' "$(cat app.name)"
 }
 
 # Each of the servers is the same file under another name; kube-proxy calls iptables besides.
@@ -106,10 +115,10 @@ load() {
     folder=$1 entrypoint=$2
     shift 2
     mkdir image
-    tar -C "$folder" --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf image/layer.tar .
+    tar -C "$folder" --sort=name $owner --numeric-owner --mtime=@0 -cf image/layer.tar .
     cat >image/config.json <<END
 {"architecture": "$arch", "os": "linux", "created": "1970-01-01T00:00:00Z",
- "config": {"Env": [$sparing"$path"], "Entrypoint": [$entrypoint]},
+ "config": {"Env": [$environment"$path"], "Entrypoint": [$entrypoint], "Cmd": [$command]},
  "rootfs": {"type": "layers", "diff_ids": ["sha256:$(sha256sum image/layer.tar | cut -d' ' -f1)"]}}
 END
     printf '[{"Config": "config.json", "Layers": ["layer.tar"], "RepoTags": ["%s"]}]' \
