@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -158,3 +160,25 @@ def test_a_delete_that_is_refused_is_told(api: Api, server: Server) -> None:
     server.answers["/x"] = (403, {"message": "no"})
     with pytest.raises(Refused, match="403"):
         api.delete("/x")
+
+
+IN_THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from breakfix.cluster.api import Api
+
+sys.setswitchinterval(1e-6)
+cluster = {"name": "x", "cluster": {"server": "https://127.0.0.1:1"}}
+context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+users = [{"name": "x", "user": {}}]
+config = {"current-context": "x", "contexts": [context], "clusters": [cluster], "users": users}
+with ThreadPoolExecutor(8) as pool:
+    for one in [pool.submit(Api, config) for _ in range(8)]:
+        print(one.result().server)
+"""
+
+
+def test_the_first_may_come_in_several_threads_at_once() -> None:
+    # Each node of a cluster is loaded in a thread of its own; the client's import ran in all of them, and failed in most.
+    done = subprocess.run([sys.executable, "-c", IN_THREADS], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.split() == ["https://127.0.0.1:1"] * 8, done.stderr
