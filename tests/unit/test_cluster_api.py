@@ -179,6 +179,6 @@ with ThreadPoolExecutor(8) as pool:
 
 
 def test_the_first_may_come_in_several_threads_at_once() -> None:
-    # Each node of a cluster is loaded in a thread of its own; the client's import ran in all of them, and failed in most.
+    # Each node of a cluster is loaded in a thread of its own; the client was imported in all, and failed in most.
     done = subprocess.run([sys.executable, "-c", IN_THREADS], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.split() == ["https://127.0.0.1:1"] * 8, done.stderr

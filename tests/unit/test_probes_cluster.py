@@ -187,6 +187,13 @@ def test_a_restart_changes_the_template_and_nothing_else(cluster: Cluster, api: 
     assert list(made["patch"]["spec"]) == ["template"]
 
 
+def test_scaling_changes_how_many_and_nothing_else(cluster: Cluster, api: FakeApi) -> None:
+    cluster.scale("deployments", "web", 0, "bank")
+    (made,) = api.created
+    assert made["path"] == "/apis/apps/v1/namespaces/bank-1a2b/deployments/web"
+    assert made["patch"] == {"spec": {"replicas": 0}}
+
+
 def test_an_eviction_says_why_it_was_refused(cluster: Cluster, api: FakeApi) -> None:
     assert cluster.evict("web-1") == ""
     assert api.created[0]["path"] == "/api/v1/namespaces/shop-1a2b/pods/web-1/eviction"

@@ -148,6 +148,10 @@ class Cluster:
         template = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}
         self._api.merge(f"{self._path(kind, namespace)}/{workload}", {"spec": {"template": template}})
 
+    def scale(self, kind: str, workload: str, replicas: int, namespace: str = "") -> None:
+        """Have so many pods of a workload: whoever takes them away to see them come back gives them back himself."""
+        self._api.merge(f"{self._path(kind, namespace)}/{workload}", {"spec": {"replicas": replicas}})
+
     def evict(self, pod: str, namespace: str = "") -> str:
         """Ask a pod to go, as a drain does; return why the cluster refuses, nothing where it does not."""
         where = self.name(namespace)
