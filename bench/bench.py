@@ -313,6 +313,7 @@ def own_cluster_figures() -> Iterator[Figure]:
     for _ in range(3):
         bare.append(bare_cluster())
         cold.append(timed(lambda: own.stand_by(0, quiet)))
+        time.sleep(STOOD)
         started = sessions.start(environment, lab, lab.seeds[0], quiet)
         warm.append(started.seconds)
         environment.stop((started.session.id,))

@@ -119,15 +119,18 @@ def _named_checks(path: Path) -> list[str]:
 
 
 def prove(environment: Environment, lab: Lab, seed: int, tell: Tell) -> Verdict:
-    """Make the five proofs.  Trouble on the way is a finding that is not ok, never an exception."""
+    """Make the five proofs, and tell of each thing tried.  Trouble on the way is a finding, never an exception."""
     begun = time.monotonic()
     findings: list[Finding] = []
     wanted = sessions.new_id(lab)
     start_seconds = 0.0
     try:
-        started = sessions.start(environment, lab, seed, tell, wanted)
+        started = sessions.start(environment, lab, seed, lambda _: None, wanted)
         start_seconds = started.seconds
-        findings += _proofs(environment, lab, started.session, tell)
+        tell(f"started in {start_seconds:.1f} s")
+        for finding in _proofs(environment, lab, started.session):
+            findings.append(finding)
+            tell(_line(finding))
     except BreakfixError as error:
         findings.append(Finding(Proof.UNTOUCHED, "start", ok=False, detail=str(error)))
     finally:
@@ -135,17 +138,18 @@ def prove(environment: Environment, lab: Lab, seed: int, tell: Tell) -> Verdict:
     return Verdict(lab.id, seed, tuple(findings), time.monotonic() - begun, start_seconds)
 
 
-def _proofs(environment: Environment, lab: Lab, session: Session, tell: Tell) -> Iterator[Finding]:
-    tell("untouched")
+def _line(finding: Finding) -> str:
+    what = finding.subject if finding.subject == finding.proof else f"{finding.proof} {finding.subject}"
+    return f"{what}: {'ok' if finding.ok else finding.detail}"
+
+
+def _proofs(environment: Environment, lab: Lab, session: Session) -> Iterator[Finding]:
     yield _expect_nothing(Proof.UNTOUCHED, _grade(environment, lab, session))
     for solution in attempts(lab, "solutions"):
-        tell(f"solution {solution.name}")
         yield _expect_all(solution, _try(environment, lab, session, solution))
-    tell("reset")
     back = sessions.reset(environment, session, lab, lambda _: None).session
     yield _expect_nothing(Proof.RESET, _grade(environment, lab, back))
     for cheat in attempts(lab, "cheats"):
-        tell(f"cheat {cheat.name}")
         yield _expect_caught(cheat, _try(environment, lab, session, cheat))
 
 

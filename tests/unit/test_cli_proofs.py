@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -63,6 +64,18 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labs: tuple[Lab,
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "x"]):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     return tmp_path
+
+
+def test_what_proofs_do_is_told_while_they_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    reader, writer = Pipe(duplex=False)
+    monkeypatch.setattr(proofs, "_writer", writer)
+    with proofs._passed_on(told.append, reader, writer):
+        proofs._tell_of("linux/toy seed 1", "reset: ok")
+        proofs._tell_of("linux/toy seed 2", "solutions one: " + "x" * 5000)
+    assert told[0] == "linux/toy seed 1: reset: ok"
+    assert told[1].startswith("linux/toy seed 2: solutions one: xxx")
+    assert len(told[1]) == proofs.TOLD
 
 
 @pytest.mark.parametrize(

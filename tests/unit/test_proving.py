@@ -111,6 +111,18 @@ def run(world: World, lab: Lab) -> Verdict:
     return prove(world.environment, lab, 1, lambda _: None)
 
 
+def test_each_thing_that_is_tried_is_told(world: World, lab: Lab) -> None:
+    told: list[str] = []
+    verdict = prove(world.environment, lab, 1, told.append)
+    assert told[0].startswith("started in ")
+    # That nothing is left behind is only known when all is over, and stands in the verdict.
+    assert told[1:] == [
+        f"{'' if one.proof == one.subject else f'{one.proof} '}{one.subject}: {'ok' if one.ok else one.detail}"
+        for one in verdict.findings[:-1]
+    ]
+    assert len(told) > 4
+
+
 def bad(verdict: Verdict) -> list[tuple[str, str]]:
     return [(one.proof.value, one.subject) for one in verdict.findings if not one.ok]
 

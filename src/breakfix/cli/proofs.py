@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, Final
 
 from breakfix.cli import interrupts
 from breakfix.cli.output import print_table as table
@@ -13,7 +16,8 @@ from breakfix.errors import UsageError
 from breakfix.proving import Proof
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
     from breakfix.model import JsonValue, Lab
@@ -58,7 +62,12 @@ def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
     _prepare(work)
     verdicts: list[Verdict] = []
     context = get_context("spawn")
-    with progress("selftest") as tell, ProcessPoolExecutor(jobs, context, initializer=interrupts.listen) as pool:
+    reader, writer = context.Pipe(duplex=False)
+    with (
+        progress("selftest") as tell,
+        _passed_on(tell, reader, writer),
+        ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(writer,)) as pool,
+    ):
         tell(f"{len(work)} proofs, {jobs} at a time")
         futures = [pool.submit(_prove, lab.id, seed, roots) for lab, seed in work]
         try:
@@ -73,6 +82,42 @@ def run(work: Work, jobs: int, roots: tuple[Path, ...]) -> tuple[Verdict, ...]:
             raise
     order = [(lab.id, seed) for lab, seed in work]
     return tuple(sorted(verdicts, key=lambda one: order.index((one.lab, one.seed))))
+
+
+@contextmanager
+def _passed_on(tell: Callable[[str], None], reader: Connection, writer: Connection) -> Iterator[None]:
+    """Tell what the processes write into the pipe, until the last of them has ended."""
+
+    def listen() -> None:
+        with suppress(EOFError):
+            while True:
+                tell(reader.recv_bytes().decode(errors="replace"))
+
+    listener = Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        writer.close()
+        listener.join()
+
+
+def _begin(writer: Connection) -> None:
+    """Make ready a process that proves: what ends it, and where it tells what it did."""
+    global _writer  # noqa: PLW0603  # one to a process, and only here is it known
+    _writer = writer
+    interrupts.listen()
+
+
+def _tell_of(proof: str, step: str) -> None:
+    # No more than a pipe takes at once: many write into this one, and none waits for another that has died.
+    if _writer:
+        _writer.send_bytes(f"{proof}: {step}".encode()[:TOLD])
+
+
+_writer: Connection | None = None
+TOLD: Final = 2000
+"""Bytes of one step that are told; the whole of what went wrong stands in the verdict."""
 
 
 def _prepare(work: Work) -> None:
@@ -91,7 +136,8 @@ def _prove(lab_id: str, seed: int, roots: tuple[Path, ...]) -> Verdict:
         # The pool hands a process its next proof before the last one has ended.
         raise KeyboardInterrupt
     lab = catalog.load(catalog.roots(roots)).find(lab_id)
-    return proving.prove(environments.load(lab.environment), lab, seed, lambda _: None)
+    tell = partial(_tell_of, f"{lab_id} seed {seed}")
+    return proving.prove(environments.load(lab.environment), lab, seed, tell)
 
 
 def _line(verdict: Verdict) -> str:
