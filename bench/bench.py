@@ -35,6 +35,8 @@ BREAKFIX = [sys.executable, "-c", "from breakfix.cli import main; main()"]
 SIDE_BY_SIDE = 40
 AT_A_TIME = 4
 TIMES = 20
+STOOD = 15
+"""Seconds for which a standby stands still before it is claimed: its nodes' next words are overdue then, as in life."""
 LONG = ("repeats", "selftest")
 
 
@@ -270,6 +272,7 @@ def bare_cluster() -> float:
                 lambda: subprocess.run([kind, "create", "cluster", *named, *chosen, "--wait", "180s"], check=True)
             )
         finally:
+            clusters.let_go(clusters.Cluster(name))
             subprocess.run([kind, "delete", "cluster", *named], check=True)
 
 

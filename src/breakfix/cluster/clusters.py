@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -33,6 +34,12 @@ PAUSING: Final = 5
 """Times that the engine is asked to pause a node."""
 PODS: Final = "10.244.0.0/16"
 """Where kind's pods have their addresses."""
+LET_GO: Final = (
+    "pkill -KILL -x kubelet; pkill -KILL -x containerd; pkill -KILL -x runc; "
+    "find /sys/fs/cgroup/freezer -name freezer.state -exec sh -c 'echo THAWED >\"$1\"' - {} ';' 2>/dev/null; true"
+)
+"""On cgroup v1 runc freezes a container while it sets its devices.  Whoever kills the node just then leaves it frozen,
+and what is frozen there can't be killed: the engine then fails to remove the node, for ever."""
 # Pods answer whoever asks, and reach the cluster and nothing beyond: not the world, not the machine around it, not the
 # workstations.  Replies pass.  A node forgets it when it restarts, so every start says it again.
 FENCE: Final = """nft -f - <<'END'
@@ -178,8 +185,16 @@ def _pause(one: str) -> bool:
 
 def drop(cluster: Cluster, tell: Tell) -> None:
     """Delete the cluster and its files."""
+    let_go(cluster)
     kind.delete(cluster.name, cluster.folder, tell)
     administrator.cache_clear()
+
+
+def let_go(cluster: Cluster) -> None:
+    """Let the nodes be killed: see ``LET_GO``.  A node that does not run, or is paused, has nothing on its way."""
+    for one in cluster.nodes:
+        with suppress(NotReady):
+            node.run(connect(), one, LET_GO)
 
 
 def fence(cluster: Cluster) -> None:
