@@ -356,4 +356,32 @@ def test_what_the_api_says_of_a_node_counts_from_when_it_was_heard() -> None:
     assert silent(Cluster("toy"), [lease], before) == []
     assert silent(Cluster("toy"), [lease], after) == ["toy-control-plane"]
     assert silent(Cluster("toy", 1), [lease], before) == ["toy-worker"]
-    assert silent(Cluster("toy"), [], None) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "before"),
+    [
+        ({"containerStatuses": [{"state": {"running": {"startedAt": "2026-11-23T11:59:59Z"}}}]}, True),
+        ({"containerStatuses": [{"state": {"terminated": {"reason": "Unknown", "exitCode": 255}}}]}, True),
+        ({"containerStatuses": [{"state": {"running": {"startedAt": "2026-11-23T12:00:05Z"}}}]}, False),
+        ({"containerStatuses": [{"state": {"terminated": {"reason": "Error", "exitCode": 1}}}]}, False),
+        ({"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}, False),
+        ({"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "Unknown"}}}]}, False),
+        ({"phase": "Pending"}, False),
+    ],
+)
+def test_a_pod_is_from_before_until_its_containers_started_again(status: dict[str, object], before: bool) -> None:
+    started = clusters.moment("2026-11-23T12:00:00Z")
+    assert clusters._is_from_before({"metadata": {}, "status": status}, started) is before
+
+
+def test_who_has_to_lead_does_so_only_with_a_lease_from_after_the_start() -> None:
+    started = clusters.moment("2026-11-23T12:00:00Z")
+
+    def lease(renewed: str | None) -> dict[str, object]:
+        return {"metadata": {"name": "kube-scheduler"}, "spec": {"renewTime": renewed}}
+
+    assert clusters._leads([lease("2026-11-23T12:00:07.5Z")], "kube-scheduler", started)
+    assert not clusters._leads([lease("2026-11-23T11:59:59.5Z")], "kube-scheduler", started)
+    assert not clusters._leads([lease(None)], "kube-scheduler", started)
+    assert not clusters._leads([lease("2026-11-23T12:00:07.5Z")], "kube-controller-manager", started)

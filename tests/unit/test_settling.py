@@ -38,6 +38,9 @@ def unready(seconds: float) -> dict[str, str]:
 
 UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
 
+ENDED = {"terminated": {"reason": "Error", "exitCode": 1}}
+LOST = {"terminated": {"reason": "Unknown", "exitCode": 255}}
+
 
 @pytest.mark.parametrize(
     ("found", "moving"),
@@ -54,6 +57,11 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
         (pod(running(1)), True),
         (pod(running(30)), False),
         (pod(running(1, restartCount=2)), False),
+        (pod(running(1, restartCount=2, lastState=ENDED)), False),
+        (pod(running(1, restartCount=2, lastState=LOST)), True),
+        (pod(running(1, lastState=LOST), ready=True), True),
+        (pod(running(9, lastState=LOST), ready=True), False),
+        (pod(running(1, lastState=ENDED), ready=True), False),
         (pod(running(1, ready=True), waiting("CrashLoopBackOff")), False),
         (pod(running(99, ready=True), running(1)), True),
         (pod(running(99, ready=True), conditions=[unready(1)]), True),

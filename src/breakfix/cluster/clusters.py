@@ -6,14 +6,14 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import recipes
 from breakfix.cluster import kind, node
 from breakfix.cluster.api import Api
-from breakfix.cluster.objects import field
+from breakfix.cluster.objects import condition, field
 from breakfix.engine.client import connect, not_ready
 from breakfix.errors import CannotGrade, NotReady
 
@@ -30,8 +30,15 @@ APP: Final = "breakfix.local/app:1"
 """What the image ``app`` is called in a cluster."""
 UP: Final = 180.0
 """Seconds that a cluster may take to serve after its nodes were started again: 20 to 40 on two idle cores."""
+BACK: Final = 60.0
+"""Seconds after the start of its nodes in which pods are waited for that ran before; a broken one never comes back."""
 PAUSING: Final = 5
 """Times that the engine is asked to pause a node."""
+SYSTEM: Final = "/api/v1/namespaces/kube-system"
+"""Where the cluster's own pods are."""
+SLICES: Final = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices"
+LEADERS: Final = ("kube-controller-manager", "kube-scheduler")
+"""What works only while it holds the lease of its name."""
 PODS: Final = "10.244.0.0/16"
 """Where kind's pods have their addresses."""
 LET_GO: Final = (
@@ -41,8 +48,9 @@ LET_GO: Final = (
 """On cgroup v1 runc freezes a container while it sets its devices.  Whoever kills the node just then leaves it frozen,
 and what is frozen there can't be killed: the engine then fails to remove the node, for ever."""
 # Pods answer whoever asks, and reach the cluster and nothing beyond: not the world, not the machine around it, not the
-# workstations.  Replies pass.  A node forgets it when it restarts, so every start says it again.
-FENCE: Final = """nft -f - <<'END'
+# workstations.  Replies pass.  Refused and not dropped: what a pod asks of a service's address before the node's rules
+# for services are back would otherwise wait half a minute for nothing.  The unit says it again before any pod starts.
+FENCE: Final = """cat >/etc/breakfix-fence.nft <<'END'
 table ip breakfix-fence
 delete table ip breakfix-fence
 table ip breakfix-fence {{
@@ -50,11 +58,24 @@ table ip breakfix-fence {{
         type filter hook forward priority -10
         ct state established,related accept
         {among_nodes}
-        iifname "veth*" oifname "eth*" drop
-        iifname "eth*" oifname "eth*" drop
+        iifname "veth*" oifname "eth*" reject
+        iifname "eth*" oifname "eth*" reject
     }}
 }}
-END"""
+END
+cat >/etc/systemd/system/breakfix-fence.service <<'END'
+[Unit]
+Description=Keeps pods in the cluster
+Before=containerd.service
+
+[Service]
+Type=oneshot
+ExecStart=nft -f /etc/breakfix-fence.nft
+
+[Install]
+RequiredBy=containerd.service
+END
+nft -f /etc/breakfix-fence.nft && systemctl enable --quiet breakfix-fence"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +238,10 @@ def _among_nodes(api: APIClient, cluster: Cluster) -> str:
 
 
 def wait(cluster: Cluster, tell: Tell, since: datetime | None = None) -> None:
-    """Wait until the API server answers, every node was heard of ``since``, and names can be resolved."""
+    """Wait until the API server answers, every node was heard of ``since``, and names can be resolved.
+
+    Where nodes started only now, what ran in them has started again too: until then the API tells of what was.
+    """
     deadline, told = time.monotonic() + UP, ""
     while (why := _what_is_missing(cluster, since)) is not None:
         if time.monotonic() > deadline:
@@ -235,20 +259,74 @@ def _what_is_missing(cluster: Cluster, since: datetime | None) -> str | None:
     api = administrator(cluster.name)
     try:
         api.request("GET", "/readyz", kind="")
-        pods = api.list("/api/v1/namespaces/kube-system/pods", labelSelector="k8s-app=kube-dns")
-        leases = api.list("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases") if since else []
+        return (_of_nodes(api, cluster, since) if since else None) or _of_pods(api, _started(cluster))
     except CannotGrade as error:
         return error.why or error.what
+
+
+def _of_nodes(api: Api, cluster: Cluster, since: datetime) -> str | None:
+    leases = api.list("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")
     if silent := _silent(cluster, leases, since):
         return f"{', '.join(silent)} was not heard of yet"
-    started = _started(cluster)
-    return None if any(_serves(pod, started) for pod in pods) else "CoreDNS has no ready pod"
+    waiting = [
+        field(one, "metadata.name") for one in api.list("/api/v1/nodes")
+        if condition(one, "Ready").get("status") != "True"
+    ]  # fmt: skip
+    return f"{', '.join(waiting)} is not ready yet" if waiting else None
 
 
-def _silent(cluster: Cluster, leases: Iterable[Object], since: datetime | None) -> list[str]:
+def _of_pods(api: Api, started: datetime) -> str | None:
+    is_back = datetime.now(UTC) - started > timedelta(seconds=BACK)
+    if gone := [one for one in ([] if is_back else api.list("/api/v1/pods")) if _is_from_before(one, started)]:
+        return f"{len(gone)} of its pods did not start again yet"
+    names = [one for one in api.list(f"{SYSTEM}/pods", labelSelector="k8s-app=kube-dns") if _serves(one, started)]
+    if not names:
+        return "CoreDNS has no ready pod"
+    return None if is_back else _of_services(api, names, started)
+
+
+def _of_services(api: Api, pods: Iterable[Object], started: datetime) -> str | None:
+    """Return what CoreDNS lacks; what the API says is not enough in the first seconds after a restart.
+
+    The controller manager works again only when its lease from before has run out: until then services lead to
+    addresses that pods had.  And the kubelet calls a container as ready as the one before it was.
+    """
+    leases = api.list("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases")
+    if late := [one for one in LEADERS if not _leads(leases, one, started)]:
+        return f"{', '.join(late)} does not lead yet"
+    slices = api.list(SLICES, labelSelector="kubernetes.io/service-name=kube-dns")
+    led_to = {one for part in slices for end in field(part, "endpoints", []) for one in field(end, "addresses", [])}
+    if any(_answers(api, one) and field(one, "status.podIP") in led_to for one in pods):
+        return None
+    return "CoreDNS does not know the cluster's services yet"
+
+
+def _leads(leases: Iterable[Object], name: str, started: datetime) -> bool:
+    said = [field(one, "spec.renewTime") for one in leases if field(one, "metadata.name") == name]
+    return any(one and moment(one) >= started for one in said)
+
+
+def _answers(api: Api, pod: Object) -> bool:
+    with suppress(CannotGrade):
+        api.request("GET", f"{SYSTEM}/pods/{field(pod, 'metadata.name')}:8181/proxy/ready", kind="")
+        return True
+    return False
+
+
+def _is_from_before(pod: Object, started: datetime) -> bool:
+    """Return True if a container of the pod ended with its node, and the kubelet has not started it again."""
+    if field(pod, "metadata.deletionTimestamp") or field(pod, "status.phase") in {"Succeeded", "Failed"}:
+        return False
+    # First the kubelet tells what it heard before, then that nobody knows how it ended, then that it runs.
+    for one in field(pod, "status.containerStatuses", []):
+        since = field(one, "state.running.startedAt")
+        if field(one, "state.terminated.reason") == "Unknown" or (since and moment(since) < started):
+            return True
+    return False
+
+
+def _silent(cluster: Cluster, leases: Iterable[Object], since: datetime) -> list[str]:
     """Return the nodes whose kubelet has not spoken since a moment: what the API says of them is from before."""
-    if since is None:
-        return []
     heard = {field(one, "metadata.name"): moment(field(one, "spec.renewTime", "1970-01-01T00:00:00")) for one in leases}
     return [one for one in cluster.nodes if one not in heard or heard[one] < since.replace(microsecond=0)]
 

@@ -81,6 +81,8 @@ def on_its_way(pod: Object, now: datetime) -> bool:
     if not statuses:
         unschedulable = condition(pod, "PodScheduled").get("reason") == "Unschedulable"
         return not unschedulable and _since(field(pod, "metadata.creationTimestamp"), now) < YOUNG
+    if any(_is_back_with_its_node(one, now) for one in statuses):
+        return True
     if is_ready(pod) or _is_on_a_lost_node(pod, now):
         return False
     return all(_may_become_ready(one, now) for one in statuses)
@@ -104,6 +106,15 @@ def _may_become_ready(container: Object, now: datetime) -> bool:
     # One that has ended before will do so again; one that has just begun may need a moment.
     fresh = _since(field(state, "running.startedAt"), now) < YOUNG
     return fresh and not container.get("restartCount", 0)
+
+
+def _is_back_with_its_node(container: Object, now: datetime) -> bool:
+    """Return True just after a container started again because its node did: nobody knows how it ended.
+
+    Until it was asked a few times, the kubelet calls it as ready as it was before.
+    """
+    went = field(container, "lastState.terminated.reason") == "Unknown"
+    return went and _since(field(container, "state.running.startedAt"), now) < YOUNG
 
 
 def _changed(found: Object) -> object:
