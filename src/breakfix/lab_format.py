@@ -61,6 +61,7 @@ class HostFormat(_Strict):
     capabilities: tuple[Capability, ...] = ()
     own_names: bool = False
     disks: tuple[DiskFormat, ...] = ()
+    closed: bool = False
 
 
 class ClusterFormat(_Strict):
@@ -115,6 +116,9 @@ class LabFormat(_Strict):
     def _not_beside(cls, hosts: dict[str, HostFormat]) -> dict[str, HostFormat]:
         if taken := {"client", CLUSTER} & hosts.keys():
             msg = f"{', '.join(sorted(taken))}: the container beside the hosts, and the cluster, are called so"
+            raise ValueError(msg)
+        if hosts and next(iter(hosts.values())).closed:
+            msg = "the first host is where the candidate sits: it can't be closed"
             raise ValueError(msg)
         return hosts
 

@@ -151,11 +151,13 @@ def _lint_attempts(lab: Lab, grader: Path, checks: list[WrittenCheck]) -> Iterat
 
 
 def _lint_scripts(lab: Lab) -> Iterator[Problem]:
-    hosts = {host.name for host in lab.hosts}
+    hosts = {host.name: host for host in lab.hosts}
     for attempt in (*attempts(lab, "solutions"), *attempts(lab, "cheats")):
         for host, script in attempt.scripts:
             if host not in hosts:
                 yield Problem(script, 1, f"no host is called {host!r}: name the script N-HOST.sh")
+            elif hosts[host].closed:
+                yield Problem(script, 1, f"{host} is closed: a candidate could not have done that there")
 
 
 def read_checks(path: Path) -> tuple[list[WrittenCheck], list[Problem]]:

@@ -63,6 +63,8 @@ class HostSpec:
     own_names: bool = False
     """/etc/hosts, /etc/hostname and /etc/resolv.conf are plain files of the host, not mounts of the engine."""
     disks: tuple[Disk, ...] = ()
+    closed: bool = False
+    """Nobody but the lab's author and the grader is let in: part of the world, as a provider's machines are."""
 
 
 CLUSTER = "cluster"
@@ -152,6 +154,7 @@ class Host:
 
     name: str
     address: str
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Compiles the parts of the node image, each in a container of its own.
+"""Compiles the parts of images, each in a container of its own.
 
 A part is a folder with a ``build.sh``.  It runs in the image ``go``, with the folder as its working directory, and what
 it leaves in ``/out`` is the part's image: one flat layer with the files and nothing else.  What Go has downloaded and

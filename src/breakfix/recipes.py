@@ -1,8 +1,8 @@
 """Reads the recipes of ``docker/``: what an image is made from, and so what it is called.
 
-An image is a folder of ``docker/``; a part of the node image, a folder of ``docker/node/parts``.  They are found, not
-listed.  What an image stands on and copies from is named by the arguments before its Dockerfile's first ``FROM``:
-``ARG NODE_OS`` is the image ``node-os``.
+An image is a folder of ``docker/``; a part, which is compiled for an image, a folder of ``docker/IMAGE/parts``.  They
+are found, not listed.  What an image stands on and copies from is named by the arguments before its Dockerfile's first
+``FROM``: ``ARG NODE_OS`` is the image ``node-os``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ ARGUMENT = re.compile(r"ARG ([A-Z0-9_]+)\s*$")
 
 def folder(name: str) -> Path:
     """Return the folder of the recipe called ``name``."""
-    image = bundle() / "docker" / name
-    return image if image.is_dir() else bundle() / "docker" / "node" / PARTS / name
+    docker = bundle() / "docker"
+    places = (docker / name, *docker.glob(f"*/{PARTS}/{name}"))
+    return next((one for one in places if one.is_dir()), docker / name)
 
 
 def found() -> tuple[str, ...]:
     """Return the names of all recipes."""
     docker = bundle() / "docker"
-    return tuple(sorted(one.name for place in (docker, docker / "node" / PARTS) for one in _folders(place)))
+    return tuple(sorted(one.name for place in (docker, *docker.glob(f"*/{PARTS}")) for one in _folders(place)))
 
 
 def _folders(place: Path) -> Iterator[Path]:

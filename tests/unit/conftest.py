@@ -120,6 +120,15 @@ class FakeEnvironment:
         self.shells.append(FakeShell(where, self))
         return self.shells[-1]
 
+    def take(self, session: Session, host: str, path: str, most: int) -> bytes:
+        assert host in session.hosts
+        self._called(f"take {path}")
+        return b"x" * min(most, 1)
+
+    def sandbox(self, session: Session, image: str) -> FakeShell:
+        assert session.id in self.running
+        return self._shell("sandbox", f"sandbox:{image}")
+
     def trusted(self, session: Session, host: str) -> FakeShell:
         assert host in session.hosts
         return self._shell("trusted", f"trusted:{host}")

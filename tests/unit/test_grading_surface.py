@@ -27,7 +27,7 @@ def test_the_docs_list_the_fixtures_that_there_are() -> None:
     listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)", row.split("|")[1])}
     fixtures = {name for name, one in vars(GradingPlugin).items() if isinstance(one, FixtureFunctionDefinition)}
     assert listed == fixtures
-    assert len(fixtures) == 7
+    assert len(fixtures) == 9
 
 
 def test_the_docs_show_a_grader_that_works() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from breakfix.probes.inventory import differences, facts_of
+from breakfix.probes.facts import differences
+from breakfix.probes.inventory import facts_of
 
 DEPLOYMENT: dict[str, Any] = {
     "metadata": {"name": "web", "resourceVersion": "17", "annotations": {"x": "y"}},

@@ -19,6 +19,8 @@ STARTED: Final = "breakfix.started"
 ROLE: Final = "breakfix.role"
 HOST: Final = "breakfix.host"
 ADDRESS: Final = "breakfix.address"
+CLOSED: Final = "breakfix.closed"
+"""On a host that the candidate is not let into."""
 NETWORK: Final = "breakfix.network"
 PROFILE: Final = "breakfix.profile"
 BASELINE: Final = "breakfix.baseline"
@@ -35,6 +37,8 @@ ROLE_NETWORK: Final = "network"
 ROLE_DISK: Final = "disk"
 ROLE_CLEANER: Final = "cleaner"
 """A short-lived container that removes what a session left on the engine's machine; no session by itself."""
+ROLE_SANDBOX: Final = "sandbox"
+"""A short-lived container in which a grader tries what a candidate wrote."""
 ROLE_READY: Final = "ready"
 """An empty volume, made last: it says that the session is proven broken, and carries the baseline."""
 
@@ -82,7 +86,7 @@ def _session(pieces: list[dict[str, Any]]) -> Session:
         owner=labels.get(OWNER, ""),
         started=datetime.fromisoformat(labels.get(STARTED, "1970-01-01T00:00:00+00:00")),
         hosts={
-            one["Labels"][HOST]: Host(one["Labels"][HOST], one["Labels"].get(ADDRESS, ""))
+            one["Labels"][HOST]: Host(one["Labels"][HOST], one["Labels"].get(ADDRESS, ""), CLOSED in one["Labels"])
             for one in sorted(by_role.get(ROLE_HOST, []), key=_address)
             if HOST in one["Labels"]
         },

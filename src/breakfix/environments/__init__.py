@@ -97,6 +97,22 @@ class Environment(Protocol):
         """Open a shell beside the hosts, on their network, in a container that nobody else enters."""
         ...
 
+    def take(self, session: Session, host: str, path: str, most: int) -> bytes:
+        """Return a folder of a host as a tar archive, as the engine sees it: nothing in the host is asked.
+
+        What lies on mounts is not in it.  Raises FileNotFoundError where there is none, OverflowError beyond ``most``
+        bytes, HostUnreachable.
+        """
+        ...
+
+    def sandbox(self, session: Session, image: str) -> Shell:
+        """Open a shell in a new container without network or capabilities, of an image of ours, for untrusted code.
+
+        Anybody may write to ``/tmp``; the shell's own user everywhere, with ``/work`` on a small disk of its own.
+        Closing the shell removes the container.  Raises HostUnreachable.
+        """
+        ...
+
     def attach(self, session: Session, host: str) -> int:
         """Give the candidate a terminal on the host; return its exit status.  Raises UsageError for another's host."""
         ...
@@ -139,10 +155,12 @@ class ClusterEnvironment(Environment, Protocol):
 
 
 def host_of(session: Session, wanted: str) -> str:
-    """Return the host of this name.  Raises UsageError where the session has none."""
-    if wanted not in session.hosts:
-        raise UsageError(f"{session.id} has no host {wanted!r}", next_step=f"It has: {', '.join(session.hosts)}")
-    return wanted
+    """Return the host of this name that the candidate may enter.  Raises UsageError where the session has none."""
+    open_to = [host.name for host in session.hosts.values() if not host.closed]
+    if wanted in open_to:
+        return wanted
+    what = f"{wanted} is closed: nobody logs in there" if wanted in session.hosts else f"no host {wanted!r}"
+    raise UsageError(f"{session.id}: {what}", next_step=f"It has: {', '.join(open_to)}")
 
 
 def load(name: str) -> Environment:

@@ -44,6 +44,9 @@ NETWORKS: Final = ipaddress.ip_network("198.19.0.0/16")
 """Where sessions' networks are: set aside for tests between networks (RFC 2544), so that no real one is hidden."""
 PREFIX: Final = 28
 MANY_INOTIFY_INSTANCES: Final = 512
+OPEN_TO_ALL: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # in a sandbox
+SANDBOX_LIFE: Final = 900
+"""Seconds after which a sandbox that a crash of ours left ends by itself."""
 HELPER_PIDS: Final = 128
 """For a short-lived container: the engine's own threads count too while they set it up, and died under 16 once."""
 
@@ -259,7 +262,7 @@ class DockerEnvironment:
             name=container_name(session.id, spec.name),
             hostname=spec.name,
             stop_signal="SIGRTMIN+3",
-            labels=labels.of(session, labels.ROLE_HOST, **{labels.HOST: host.name, labels.ADDRESS: host.address}),
+            labels=labels.of(session, labels.ROLE_HOST, **_said_of(host)),
             host_config=self._host_config(
                 chosen,
                 session.id,
@@ -522,6 +525,41 @@ class DockerEnvironment:
             ),
         )
 
+    def take(self, session: Session, host: str, path: str, most: int) -> bytes:
+        """Have the engine pack it."""
+        from docker.errors import NotFound  # noqa: PLC0415
+
+        taken, is_there = bytearray(), True
+        with unreachable(host):
+            try:
+                stream, _ = self._api.get_archive(container_name(session.id, host), path)
+            except NotFound:
+                stream, is_there = iter(()), False
+            while len(taken) <= most and (chunk := next(stream, b"")):
+                taken += chunk
+        if not is_there:
+            raise FileNotFoundError(path)
+        if len(taken) > most:
+            raise OverflowError(path)
+        return bytes(taken)
+
+    def sandbox(self, session: Session, image: str) -> SandboxShell:
+        """Start a container that has nothing but its image and a small scratch disk."""
+        images.ensure((image,), lambda _: None)
+        config = self._api.create_host_config(
+            network_mode="none", mem_limit="768m", memswap_limit="768m", nano_cpus=int(2e9), pids_limit=256,
+            cap_drop=["ALL"], cap_add=["SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN", "DAC_OVERRIDE"],
+            security_opt=["no-new-privileges"], init=True,
+            tmpfs={**dict.fromkeys(OPEN_TO_ALL, "mode=1777,size=96m"), "/work": "mode=755,size=128m"},
+        )  # fmt: skip
+        with unreachable("the sandbox"):
+            box = self._api.create_container(
+                recipes.tag(image), ["/bin/sleep", str(SANDBOX_LIFE)], host_config=config, stop_signal="SIGKILL",
+                labels=labels.of(session, labels.ROLE_SANDBOX), working_dir="/",
+            )["Id"]  # fmt: skip
+            self._api.start(box)
+        return SandboxShell(self._api, Seat(box, "the sandbox", ("/bin/bash", "--norc"), tools=CANDIDATE_PATH))
+
     def attach(self, session: Session, host: str) -> int:
         """Connect this terminal to a login shell on the host."""
         place = container_name(session.id, host_of(session, host))
@@ -621,6 +659,16 @@ class DockerEnvironment:
         return tuple(f"{kind} {name[:40]}" for kind, name in self._pieces(session_id))
 
 
+class SandboxShell(ExecShell):
+    """A shell whose container goes with it."""
+
+    def close(self) -> None:
+        """End the shell and everything that ran beside it."""
+        super().close()
+        with suppress(NotReady), not_ready("removing a sandbox"):
+            self._api.remove_container(self._seat.container, force=True, v=True)
+
+
 def _examine_room() -> tuple[Capability, ...]:
     """Say how many sessions fit, where the engine's kernel is this one's: each systemd takes inotify instances."""
     setting = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -654,8 +702,15 @@ def _subnet(index: int) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def _addressed(draft: Session, lab: Lab, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Session:
     # The first address would be the gateway's; there is none, but the engine keeps it.
     free = list(network.hosts())[1:]
-    hosts = {spec.name: Host(spec.name, str(address)) for spec, address in zip(lab.hosts, free, strict=False)}
+    hosts = {
+        spec.name: Host(spec.name, str(address), spec.closed) for spec, address in zip(lab.hosts, free, strict=False)
+    }
     return replace(draft, hosts=hosts, network=str(network))
+
+
+def _said_of(host: Host) -> dict[str, str]:
+    closed = {labels.CLOSED: "yes"} if host.closed else {}
+    return {labels.HOST: host.name, labels.ADDRESS: host.address, **closed}
 
 
 def _default_names(session: Session, host: str) -> dict[str, tuple[bytes, int]]:

@@ -45,6 +45,8 @@ def _call(function: Callable[..., Any], variant: Variant, probes: Probes) -> dic
         "client": lambda: probes.client,
         "plain": lambda: probes.plain,
         "cluster": lambda: probes.cluster,
+        "cloud": lambda: probes.cloud,
+        "terraform": lambda: probes.terraform,
     }
     parameters = inspect.signature(function).parameters
     if unknown := parameters.keys() - offered.keys():

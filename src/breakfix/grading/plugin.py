@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from breakfix.grading.probes import Probes
     from breakfix.model import Check, JsonValue, Variant
+    from breakfix.probes.cloud import Cloud
     from breakfix.probes.cluster import Cluster
+    from breakfix.probes.terraform import TerraformProbe
 
 PULSE: Final = 0.25
 """Seconds between two looks at a check that must hold for a while."""
@@ -93,6 +95,16 @@ class GradingPlugin:
     def cluster(self) -> Cluster:
         """Return the session's part of a cluster; see ``breakfix.probes.cluster``."""
         return self._probes.cluster
+
+    @pytest.fixture(scope="session")
+    def terraform(self) -> TerraformProbe:
+        """Return what tries a candidate's configuration in a sandbox; see ``breakfix.probes.terraform``."""
+        return self._probes.terraform
+
+    @pytest.fixture(scope="session")
+    def cloud(self) -> Cloud:
+        """Return the lab's cloud; see ``breakfix.probes.cloud``."""
+        return self._probes.cloud
 
     @pytest.fixture(scope="session")
     def baseline(self) -> dict[str, JsonValue]:

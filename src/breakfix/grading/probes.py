@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
     from breakfix.environments import Environment, Shell
     from breakfix.model import Session
+    from breakfix.probes.cloud import Cloud
     from breakfix.probes.cluster import Cluster
+    from breakfix.probes.terraform import TerraformProbe
 
 CLIENT = "client"
+CLOUD = "cloud"
+"""What the host of a lab is called that runs docker/cloud."""
+WORKBENCH = "workbench"
+"""The image of sandboxes: tofu and its providers as the candidate has them."""
+MOST_TAKEN = 64 << 20
+"""Bytes of a folder with all that tools left in it."""
 
 
 class Probes:
@@ -106,6 +114,35 @@ class Probes:
         if key not in self._shells:
             self._shells[key] = self._environment.inside(self._session, namespace, pod)
         return _connect(pod, self._shells[key], trusted=False)
+
+    @cached_property
+    def terraform(self) -> TerraformProbe:
+        """Configurations of the candidate's, each tried in a sandbox."""
+        from breakfix.probes.terraform import TerraformProbe  # noqa: PLC0415  # only where a grader asks
+
+        return TerraformProbe(self._take, self._sandbox)
+
+    def _take(self, host: str, path: str) -> bytes:
+        try:
+            return self._environment.take(self._session, host, path, MOST_TAKEN)
+        except FileNotFoundError:
+            raise AssertionError(f"there is no {path} on {host}") from None
+        except OverflowError:
+            raise AssertionError(f"{path} on {host} has more than {MOST_TAKEN >> 20} MiB") from None
+
+    def _sandbox(self) -> Shell:
+        if ("sandbox", WORKBENCH) not in self._shells:
+            self._shells["sandbox", WORKBENCH] = self._environment.sandbox(self._session, WORKBENCH)
+        return self._shells["sandbox", WORKBENCH]
+
+    @cached_property
+    def cloud(self) -> Cloud:
+        """The lab's cloud, through its administrator's door.  Raises GraderFailed where it has none."""
+        from breakfix.probes.cloud import Cloud  # noqa: PLC0415  # only where a grader asks
+
+        if CLOUD not in self._session.hosts:
+            raise GraderFailed(f"{self._session.lab} has no host called {CLOUD}")
+        return Cloud(self.trusted_shell(CLOUD))
 
     @property
     def integrity(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from breakfix.cluster.api import Refused
 from breakfix.cluster.objects import field, is_ready
 from breakfix.errors import GraderFailed
 from breakfix.probes import inventory
+from breakfix.probes.facts import differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -167,8 +168,8 @@ class Cluster:
         return inventory.take(self._api, self._namespaces)
 
     def differences(self, before: Any, allow: Iterable[str] = (), new: Iterable[str] = ()) -> list[str]:  # noqa: ANN401
-        """Say what is gone or changed since ``before``; see ``breakfix.probes.inventory.differences``."""
-        return inventory.differences(before, self.inventory(), allow, new)
+        """Say what is gone or changed since ``before``; see ``breakfix.probes.facts.differences``."""
+        return differences(before, self.inventory(), allow, new)
 
     def settle(self) -> float:
         """Wait until nothing is on its way any more; return the seconds that took.

@@ -7,15 +7,15 @@ that their order does not matter.  What is secret or long is there as a sum of i
 from __future__ import annotations
 
 import json
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from breakfix.cluster.api import Refused
 from breakfix.cluster.objects import field
+from breakfix.probes.facts import leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from breakfix.cluster.api import Api, Object
     from breakfix.model import JsonValue
@@ -92,53 +92,10 @@ def facts_of(place: str, kind: str, found: Object) -> dict[str, JsonValue]:
     if kind == "persistentvolumeclaims":
         content["uid"] = field(found, "metadata.uid")
     facts = {f"{place}/{name}": "is there"}
-    for path, value in _leaves(content):
+    for path, value in leaves(content, SHORT):
         facts[f"{place}/{name}/{path}"] = _sum(value) if kind in SUMMED else value
     return facts  # type: ignore[return-value]  # strings and what JSON has
 
 
 def _sum(value: object) -> str:
     return sha256(json.dumps(value).encode()).hexdigest()[:12]
-
-
-def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, path if key in SHORT else (*path, key))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, (*path, _named(inner, number)))
-    elif value is not None and path:
-        yield "/".join(path), value
-
-
-def _named(item: object, number: int) -> str:
-    if isinstance(item, dict) and isinstance(item.get("name"), str):
-        return str(item["name"])
-    return str(number) if isinstance(item, dict) else str(item)
-
-
-def differences(
-    before: Mapping[str, JsonValue], now: Mapping[str, JsonValue], allow: Iterable[str] = (), new: Iterable[str] = ()
-) -> list[str]:
-    """Say what is gone or changed of ``before``, and what is new below the patterns ``new``.
-
-    Patterns are of paths, as a shell has them; ``*`` matches across slashes.  What ``allow`` matches is not told.
-    """
-    allowed, refused = tuple(allow), tuple(new)
-    told = [
-        _told(path, value, now) for path, value in before.items() if now.get(path) != value and not _any(path, allowed)
-    ]
-    whole = {one.removesuffix(" is gone") for one in told if one.endswith(" is gone")}
-    # Of an object that is gone, its fields need not be told as well.
-    told = [one for one in told if not any(one.startswith(f"{gone}/") for gone in whole)]
-    added = [path for path in now if path not in before and _any(path, refused) and not _any(path, allowed)]
-    return told + [f"{path} is new: {now[path]}" for path in added]
-
-
-def _told(path: str, value: JsonValue, now: Mapping[str, JsonValue]) -> str:
-    return f"{path} is gone" if path not in now else f"{path} was {value}, is {now[path]}"
-
-
-def _any(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(path, pattern) for pattern in patterns)

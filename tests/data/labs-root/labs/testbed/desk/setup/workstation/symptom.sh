@@ -1,0 +1,1 @@
+[ "$(stat -c %U /root)" = root ]
