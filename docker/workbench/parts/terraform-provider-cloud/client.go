@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/rds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/transport/http"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 )
@@ -61,18 +64,23 @@ func report(diags *diag.Diagnostics, what string, err error, next string) {
 func explain(err error) (why, next string) {
 	var answer smithy.APIError
 	var network *net.OpError
+	var response *http.ResponseError
 	switch {
 	case errors.As(err, &answer):
-		why = "The API refused: " + first(answer.ErrorMessage(), "no reason given") + " (" + answer.ErrorCode() + ")."
+		reason := first(strings.TrimSuffix(answer.ErrorMessage(), "."), "no reason given")
+		why = "The API refused: " + reason + " (" + answer.ErrorCode() + ")."
 		switch answer.ErrorCode() {
 		case "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId",
 			"SignatureDoesNotMatch", "UnauthorizedOperation":
 			return why, "Check the provider's keys, and what their owner is allowed to do."
 		}
-		return why, "Correct the configuration, or by hand what stands in its way, and apply again."
+		return why, "Correct the configuration, or what stands in its way, and apply again."
 	case errors.As(err, &network):
 		return "The API does not answer: " + network.Error() + ".",
 			"Check that it runs, and that the provider's endpoint is right."
+	case errors.As(err, &response) && response.HTTPStatusCode() >= 500:
+		return fmt.Sprintf("The API failed, with status %d and no reason.", response.HTTPStatusCode()),
+			"Look into the API's log: the trouble is there."
 	}
 	return err.Error() + ".", "Check that the provider's endpoint is an AWS-compatible API."
 }

@@ -199,15 +199,6 @@ func (d *database) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		return
 	}
 	name := plan.Identifier.ValueString()
-	// A plan says replace for this, unless the size was not known when it was made.
-	if shrinks(state.StorageGB, plan.StorageGB) {
-		resp.Diagnostics.AddAttributeError(path.Root("storage_gb"), fmt.Sprintf("Database %s can't shrink", name),
-			fmt.Sprintf("It has %d GB and would get %d, which no database can do while it exists. The size was not known "+
-				"when the plan was made, so the plan could not say that.\n\n"+
-				"Plan again: now that the size is known, the plan shows what it takes.",
-				state.StorageGB.ValueInt64(), plan.StorageGB.ValueInt64()))
-		return
-	}
 	what := fmt.Sprintf("Database %s could not be changed", name)
 	if change := change(state, plan); change != nil {
 		if _, err := d.rds.ModifyDBInstance(ctx, change); err != nil {
@@ -330,16 +321,26 @@ func change(before, after databaseModel) *rds.ModifyDBInstanceInput {
 }
 
 // replaceIfShrinks is the rule of the API that makes a small change of a number a dangerous one: storage only grows.
+//
+// A size that is not known yet is refused. The plan could not say whether it destroys the database, and once OpenTofu
+// learned the size while it applies, it would take a replacement that was not planned for an error in the provider.
 func replaceIfShrinks() planmodifier.Int64 {
 	rule := "Less storage than it has makes it another database."
 	return int64planmodifier.RequiresReplaceIf(
 		func(_ context.Context, req planmodifier.Int64Request, resp *int64planmodifier.RequiresReplaceIfFuncResponse) {
+			if req.PlanValue.IsUnknown() {
+				resp.Diagnostics.AddAttributeError(req.Path, "The size of an existing database is not known yet",
+					"It comes from something that has not been applied, and with less storage than now the database would "+
+						"be destroyed and made anew. A plan has to say that.\n\n"+
+						"Apply first what the size comes from, with -target, or write the number down.")
+				return
+			}
 			resp.RequiresReplace = shrinks(req.StateValue, req.PlanValue)
 		}, rule, rule)
 }
 
 func shrinks(before, after types.Int64) bool {
-	return !before.IsNull() && !after.IsNull() && !after.IsUnknown() && after.ValueInt64() < before.ValueInt64()
+	return !before.IsNull() && !after.IsNull() && after.ValueInt64() < before.ValueInt64()
 }
 
 // isProtected tells a refusal for deletion protection from others, which the API gives the same code.

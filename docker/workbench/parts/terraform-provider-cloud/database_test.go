@@ -19,13 +19,14 @@ func TestOnlyShrinkingReplaces(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, after types.Int64
 		replaces      bool
+		refused       bool
 	}{
-		"shrinks":         {types.Int64Value(100), types.Int64Value(50), true},
-		"grows":           {types.Int64Value(50), types.Int64Value(100), false},
-		"stays":           {types.Int64Value(50), types.Int64Value(50), false},
-		"not known yet":   {types.Int64Value(50), types.Int64Unknown(), false},
-		"just imported":   {types.Int64Null(), types.Int64Value(50), false},
-		"smallest change": {types.Int64Value(50), types.Int64Value(49), true},
+		"shrinks":         {before: types.Int64Value(100), after: types.Int64Value(50), replaces: true},
+		"smallest change": {before: types.Int64Value(50), after: types.Int64Value(49), replaces: true},
+		"grows":           {before: types.Int64Value(50), after: types.Int64Value(100)},
+		"stays":           {before: types.Int64Value(50), after: types.Int64Value(50)},
+		"just imported":   {before: types.Int64Null(), after: types.Int64Value(50)},
+		"not known yet":   {before: types.Int64Value(50), after: types.Int64Unknown(), refused: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			there := tftypes.NewValue(tftypes.Object{}, map[string]tftypes.Value{})
@@ -35,8 +36,8 @@ func TestOnlyShrinkingReplaces(t *testing.T) {
 			}
 			resp := planmodifier.Int64Response{PlanValue: c.after}
 			replaceIfShrinks().PlanModifyInt64(context.Background(), req, &resp)
-			if resp.RequiresReplace != c.replaces {
-				t.Errorf("from %s to %s: replaces is %t", c.before, c.after, resp.RequiresReplace)
+			if resp.RequiresReplace != c.replaces || resp.Diagnostics.HasError() != c.refused {
+				t.Errorf("from %s to %s: replaces is %t, %v", c.before, c.after, resp.RequiresReplace, resp.Diagnostics)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -24,6 +25,9 @@ import (
 
 // maxContent is how much of an object is kept in the state, which holds it as text.
 const maxContent = 1 << 20
+
+// mostAtOnce is how many objects one call may delete.
+const mostAtOnce = 1000
 
 // object is the resource cloud_object.
 type object struct {
@@ -213,30 +217,30 @@ func etag(quoted *string) types.String {
 }
 
 // deleteVersions removes all versions and marks of deletion of the objects whose key begins with prefix and is wanted.
+// It looks for all of them first: not every emulator can go on with a list after its last entry was removed.
 func deleteVersions(ctx context.Context, client *s3.Client, bucket, prefix string, wanted func(key string) bool) error {
+	var doomed []s3types.ObjectIdentifier
+	add := func(key, version *string) {
+		if wanted(aws.ToString(key)) {
+			doomed = append(doomed, s3types.ObjectIdentifier{Key: key, VersionId: version})
+		}
+	}
 	pages := s3.NewListObjectVersionsPaginator(client, &s3.ListObjectVersionsInput{Bucket: &bucket, Prefix: &prefix})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return err
 		}
-		var doomed []s3types.ObjectIdentifier
 		for _, one := range page.Versions {
-			if wanted(aws.ToString(one.Key)) {
-				doomed = append(doomed, s3types.ObjectIdentifier{Key: one.Key, VersionId: one.VersionId})
-			}
+			add(one.Key, one.VersionId)
 		}
 		for _, one := range page.DeleteMarkers {
-			if wanted(aws.ToString(one.Key)) {
-				doomed = append(doomed, s3types.ObjectIdentifier{Key: one.Key, VersionId: one.VersionId})
-			}
+			add(one.Key, one.VersionId)
 		}
-		if len(doomed) == 0 {
-			continue
-		}
-		// A page has no more than may be deleted at once.
+	}
+	for batch := range slices.Chunk(doomed, mostAtOnce) {
 		output, err := client.DeleteObjects(ctx, &s3.DeleteObjectsInput{
-			Bucket: &bucket, Delete: &s3types.Delete{Objects: doomed, Quiet: aws.Bool(true)},
+			Bucket: &bucket, Delete: &s3types.Delete{Objects: batch, Quiet: aws.Bool(true)},
 		})
 		if err != nil {
 			return err

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
@@ -99,6 +101,14 @@ func TestAnEndpointIsAURL(t *testing.T) {
 	}
 }
 
+// failure is an answer with a status and no error in it that could be read.
+func failure(status int) error {
+	return &smithyhttp.ResponseError{
+		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}},
+		Err:      errors.New("nothing to be read"),
+	}
+}
+
 func TestErrorsAreExplained(t *testing.T) {
 	for name, c := range map[string]struct {
 		err       error
@@ -110,6 +120,8 @@ func TestErrorsAreExplained(t *testing.T) {
 		},
 		"no rights": {&smithy.GenericAPIError{Code: "AccessDenied"}, "no reason given (AccessDenied)", "keys"},
 		"no answer": {&net.OpError{Op: "dial", Err: errors.New("connection refused")}, "connection refused", "endpoint"},
+		"broken":    {failure(500), "status 500", "log"},
+		"not there": {failure(404), "nothing to be read", "AWS-compatible"},
 		"no API":    {errors.New("deserialization failed"), "deserialization failed", "AWS-compatible"},
 	} {
 		why, next := explain(c.err)
