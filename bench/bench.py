@@ -329,6 +329,58 @@ def own_cluster_figures() -> Iterator[Figure]:
     yield Figure("a lab in it, from the standby to proven broken", f"{p50:.1f} s", lab.id, "under 6 s", p50 < 6)
 
 
+BARE_TOFU = """
+set -e
+rm -rf /tmp/bare && cp -r /tmp/stack /tmp/bare && cd /tmp/bare
+tofu init -no-color && tofu apply -auto-approve -no-color && tofu plan -no-color && tofu destroy -auto-approve -no-color
+"""
+
+
+def iac_figures() -> Iterator[Figure]:
+    """Start each lab about code and rights; grade those about code when they are mended, beside tofu by hand."""
+    environment = environments.load("docker")
+    labs = [lab for track in ("terraform", "iam") for lab in labs_of(track) if lab.environment == "docker"]
+    took, bare, asked, by_hand = [], [], [], []
+    for lab in labs:
+        environment.prepare(lab, quiet)
+        bare.append(bare_run())
+        started = sessions.start(environment, lab, lab.seeds[0], quiet)
+        took.append(started.seconds)
+        if lab.track == "terraform":
+            proving.perform(environment, started.session, lab, proving.attempts(lab, "solutions")[0])
+            by_hand.append(tofu_by_hand(started.session))
+            asked.append(grade(environment, started.session, lab, quiet, restart=False).engine_seconds)
+            print(f"  {lab.id}: grade {asked[-1]:.2f} s, tofu by hand {by_hand[-1]:.2f} s", file=sys.stderr)
+        environment.stop((started.session.id,))
+        print(f"  {lab.id}: start {took[-1]:.2f} s", file=sys.stderr)
+    p50, beside = statistics.median(took), statistics.median(bare)
+    ratio = f"bare run {beside:.2f} s, ratio {p50 / beside:.1f}"
+    yield Figure("a lab of code or rights, start to proven broken, p50", f"{p50:.2f} s", ratio, "under 3 s", p50 < 3)
+    p50, beside = statistics.median(asked), statistics.median(by_hand)
+    ratio = f"tofu by hand {beside:.2f} s, ratio {p50 / beside:.1f}"
+    yield Figure("a Terraform grade when mended, the engine's part, p50", f"{p50:.2f} s", ratio, "under 4 s", p50 < 4)
+
+
+def tofu_by_hand(session: Session) -> float:
+    """Time init, apply, plan and destroy of a small stack on the workstation, as one would type them."""
+    seat = environments.load("docker").plain(session, "workstation")
+    try:
+        seat.run(f"mkdir -p /tmp/stack && cat >/tmp/stack/main.tf <<'END'\n{SMALL_STACK}END")
+        return timed(lambda: seat.run(BARE_TOFU, 60))
+    finally:
+        seat.close()
+
+
+SMALL_STACK = """
+resource "local_file" "it" {
+  for_each = toset(["a", "b", "c"])
+  filename = "/tmp/out/${each.key}"
+  content  = each.key
+}
+resource "terraform_data" "it" { input = "x" }
+"""
+
+
 def crowded_figure(lab: Lab) -> Figure:
     """Grade a session whose namespace holds 200 pods; they need not run to be looked at."""
     environment = environments.load("kind")
@@ -398,6 +450,11 @@ def kubernetes_selftest_figures() -> Iterator[Figure]:
     yield selftest_figure("Kubernetes", labs_of("kubernetes"), 35)
 
 
+def iac_selftest_figures() -> Iterator[Figure]:
+    """Prove every lab about code and rights on every seed."""
+    yield selftest_figure("Terraform and permissions", [*labs_of("terraform"), *labs_of("iam")], 20)
+
+
 def selftest_figures() -> Iterator[Figure]:
     """Prove every Linux lab on every seed."""
     yield selftest_figure("Linux", linux_labs(), 15)
@@ -424,9 +481,11 @@ FIGURES = {
     "many": many_figures,
     "cluster": cluster_figures,
     "own-cluster": own_cluster_figures,
+    "iac": iac_figures,
     "repeats": repeat_figures,
     "selftest": selftest_figures,
     "selftest-kubernetes": kubernetes_selftest_figures,
+    "selftest-iac": iac_selftest_figures,
 }
 
 
