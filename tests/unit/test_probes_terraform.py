@@ -150,3 +150,22 @@ def test_tests_of_the_candidates_lie_in_the_sandbox_only_where_they_are_asked_fo
     assert set(probe.with_own_tests("/root/code")._files) == {"main.tf", "a.tftest.hcl", "tests/b.tofutest.hcl"}
     mutant = probe.with_own_tests("/root/code", instead="broken")._files
     assert mutant == {"main.tf": b"broken", "a.tftest.hcl": b"", "tests/b.tofutest.hcl": b""}
+
+
+def test_the_same_code_is_made_ready_once_and_a_look_sees_one_folder() -> None:
+    import io
+    import tarfile
+
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("code/main.tf"))
+    taken: list[str] = []
+
+    def take(_host: str, path: str) -> bytes:
+        taken.append(path)
+        return stream.getvalue()
+
+    probe = TerraformProbe(take, Sandbox)
+    assert probe.calling("/root/code", "a") is probe.calling("/root/code", "a")
+    assert probe.calling("/root/code", "b") is not probe.calling("/root/code", "a")
+    assert taken == ["/root/code"]

@@ -291,15 +291,24 @@ class TerraformProbe:
     def __init__(self, take: Callable[[str, str], bytes], sandbox: Callable[[], Shell]) -> None:
         self._take = take
         self._sandbox = sandbox
-        self._made = 0
+        self._folders: dict[tuple[str, str], folder.Folder] = {}
+        self._made: dict[tuple[tuple[str, bytes], ...], Configuration] = {}
 
     def folder(self, path: str, host: str = "workstation") -> folder.Folder:
-        """Return a folder of the candidate's.  Raises folder.Refused, a verdict, where it can't be one."""
-        return folder.read(self._take(host, path))
+        """Return a folder of the candidate's, as this look first saw it.
+
+        Raises folder.Refused, a verdict, where it can't be one.
+        """
+        if (host, path) not in self._folders:
+            self._folders[host, path] = folder.read(self._take(host, path))
+        return self._folders[host, path]
 
     def _configuration(self, files: Mapping[str, bytes]) -> Configuration:
-        self._made += 1
-        return Configuration(self._sandbox(), files, self._made)
+        """Return what these files make; once, for to have tofu find its providers takes as long as a plan."""
+        key = tuple(sorted(files.items()))
+        if key not in self._made:
+            self._made[key] = Configuration(self._sandbox(), files, len(self._made) + 1)
+        return self._made[key]
 
     def configuration(self, path: str, host: str = "workstation") -> Configuration:
         """Return the configuration in a folder, ready to be planned."""
