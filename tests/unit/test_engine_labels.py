@@ -76,6 +76,20 @@ def test_the_state_is_what_is_there(containers: list[Piece], others: list[Piece]
     assert only(containers, others).state is state
 
 
+def test_a_host_that_nobody_is_let_into_stays_closed() -> None:
+    closed = container(
+        labels.ROLE_HOST, **{labels.HOST: "db", labels.ADDRESS: HOSTS["db"].address, labels.CLOSED: "yes"}
+    )
+    found = only([host("web"), closed, CLIENT], [NETWORK, READY])
+    assert {name: one.closed for name, one in found.hosts.items()} == {"web": False, "db": True}
+
+
+def test_a_sandbox_is_no_machine_of_the_session() -> None:
+    sandbox = container(labels.ROLE_SANDBOX, "exited")
+    found = only([*WHOLE, sandbox], [NETWORK, READY])
+    assert (set(found.hosts), found.state) == (set(HOSTS), SessionState.READY)
+
+
 def test_before_it_is_ready_a_session_has_no_baseline() -> None:
     assert only(WHOLE, [NETWORK]).baseline == {}
 

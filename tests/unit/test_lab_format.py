@@ -158,6 +158,16 @@ def test_no_host_is_called_as_the_container_beside(tmp_path: Path) -> None:
     assert "client" in problems[0][1]
 
 
+def test_a_host_may_be_closed_but_not_the_one_where_the_candidate_sits(tmp_path: Path) -> None:
+    lab, problems = read(FULL.replace("[hosts.db]", "[hosts.db]\nclosed = true"), tmp_path)
+    assert problems == []
+    assert lab is not None
+    assert [host.closed for host in lab.hosts] == [False, True]
+    _, problems = read(FULL.replace("own_names = true", "closed = true"), tmp_path)
+    assert len(problems) == 1
+    assert "the first host is where the candidate sits" in problems[0][1]
+
+
 def test_a_lab_without_hosts_is_told_at_the_files_top(tmp_path: Path) -> None:
     begin, end = FULL.index("[hosts.web]"), FULL.index("[variants]")
     _, problems = read(FULL[:begin] + FULL[end:], tmp_path)

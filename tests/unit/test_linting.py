@@ -180,6 +180,16 @@ def test_what_is_right_is_not_told(written: Written, spoil: Spoil) -> None:
     assert problems(written) == []
 
 
+def test_what_a_candidate_could_not_do_is_no_solution(written: Written) -> None:
+    written.change(
+        "lab.toml", "[hosts.web]", '[hosts.web]\nmemory = "64m"\n\n[hosts.cloud]\nclosed = true\n\n[hosts.db]'
+    )
+    plus("solutions/two/1-cloud.sh", "true\n")(written)
+    assert problems(written) == [
+        "solutions/two/1-cloud.sh:1: cloud is closed: a candidate could not have done that there"
+    ]
+
+
 def test_every_problem_is_told_at_once(written: Written) -> None:
     for spoil in (without("brief.md.j2"), without("debrief.md.j2"), plus("setup/db/x", ""), plus("cheats/x.sh", "")):
         spoil(written)
