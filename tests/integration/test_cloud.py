@@ -164,6 +164,16 @@ def test_a_role_is_assumed_by_whom_it_trusts_and_who_may(cloud: Cloud) -> None:
     assert tried(cloud, night, GET).refused
 
 
+def test_an_external_id_that_is_asked_for_has_to_be_said(cloud: Cloud) -> None:
+    who = somebody(cloud, "agency", ("Allow", ["sts:AssumeRole"], ["*"]))
+    document = json.loads(trust(f"{ACCOUNT}:user/agency"))
+    document["Statement"][0]["Condition"] = {"StringEquals": {"sts:ExternalId": ["7-11", "8-12"]}}
+    cloud.call("iam", "create_role", RoleName="outside", AssumeRolePolicyDocument=json.dumps(document))
+    assert cloud.role("outside", by=who) is None
+    assert cloud.role("outside", by=who, external_id="9-13") is None
+    assert cloud.role("outside", by=who, external_id="8-12") is not None
+
+
 def test_a_role_may_trust_a_role_and_the_account(cloud: Cloud) -> None:
     who = somebody(cloud, "first", ("Allow", ["sts:AssumeRole"], ["*"]))
     for name, document in (("step", trust(f"{ACCOUNT}:root")), ("top", trust(f"{ACCOUNT}:role/step"))):

@@ -125,10 +125,11 @@ class Cloud:
         """Return whoever has this key."""
         return Principal(f"key {key_id}", {"id": key_id, "secret": secret, "token": token})
 
-    def role(self, name: str, by: Principal) -> Principal | None:
+    def role(self, name: str, by: Principal, external_id: str = "") -> Principal | None:
         """Return a session of a role, assumed for real by somebody; None where they may not."""
         arn = f"arn:aws:iam::{ACCOUNT}:role/{name}"
-        answer = self.attempt(by, "sts", "assume_role", RoleArn=arn, RoleSessionName="breakfix")
+        more = {"ExternalId": external_id} if external_id else {}
+        answer = self.attempt(by, "sts", "assume_role", RoleArn=arn, RoleSessionName="breakfix", **more)
         if answer.error:
             return None
         given = answer.value["Credentials"]
