@@ -31,11 +31,17 @@ def test_files_go_by_their_paths_below_the_folder() -> None:
     assert found.state is None
 
 
-def test_a_state_is_no_code_and_a_backup_is_not_the_state() -> None:
-    found = read(packed(("net/terraform.tfstate", b"{}"), ("net/terraform.tfstate.backup", b"x")))
+def test_a_state_is_no_code_and_a_backup_is_nothing() -> None:
+    names = ("terraform.tfstate.backup", "terraform.tfstate.1795905984.backup", "old.tfstate.17.backup")
+    found = read(packed(("net/terraform.tfstate", b"{}"), *((f"net/{name}", b"x") for name in names)))
     assert found.files == {}
     assert found.state == b"{}"
-    assert set(found.states) == {"terraform.tfstate", "terraform.tfstate.backup"}
+    assert set(found.states) == {"terraform.tfstate"}
+
+
+def test_many_backups_do_not_count_against_a_folder() -> None:
+    backups = ((f"net/terraform.tfstate.{number}.backup", b"x") for number in range(MOST_FILES + 1))
+    assert read(packed(*backups, ("net/main.tf", b"a"))).files == {"main.tf": b"a"}
 
 
 @pytest.mark.parametrize(

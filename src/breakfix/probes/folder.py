@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -19,7 +20,9 @@ LEFT_OUT: Final = frozenset({".terraform", ".git", "terraform.d"})
 """Folders that tofu or git made, and where tofu would look for providers of the folder's own."""
 SETTINGS: Final = frozenset({".terraformrc", "terraform.rc", ".tofurc", "tofu.rc", ".terraform.lock.hcl"})
 """What would tell tofu where its providers come from, or which it must be: ours are the image's."""
-STATE: Final = (".tfstate", ".tfstate.backup")
+STATE: Final = ".tfstate"
+BACKUP: Final = re.compile(r"\.tfstate(\.\d+)?\.backup$")
+"""What each command that works on a state leaves of the one before."""
 
 
 class Refused(AssertionError):
@@ -59,7 +62,7 @@ def _members(opened: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
         path = PurePosixPath(member.name)
         # The first part is the folder's own name.
         inner = PurePosixPath(*path.parts[1:])
-        if LEFT_OUT & set(inner.parts) or inner.name in SETTINGS:
+        if LEFT_OUT & set(inner.parts) or inner.name in SETTINGS or BACKUP.search(inner.name):
             continue
         _refuse_kind(member, inner)
         if not member.isfile():

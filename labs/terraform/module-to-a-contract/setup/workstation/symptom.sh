@@ -1,0 +1,1 @@
+[ -s /root/stack/main.tf ] && [ -z "$(find /root/modules/service -name '*.tf')" ]
