@@ -99,14 +99,20 @@ def authorize(self, request_class: type, resource: str = "*") -> None:  # a meth
         raise (
             S3AccessDeniedError if request_class is access_control.S3IAMRequest else AccessDeniedError("anonymous", "")
         )
-    made = request_class(
-        account_id=self.current_account, method=self.method, path=_path(self), data=self.data, body=self.raw_body,
-        headers=self.headers, action=self._get_action(),
-    )  # fmt: skip
+    line = {"key": _signed_with(self.headers["Authorization"]), "action": "", "resource": resource, "principal": ""}
+    try:
+        made = request_class(
+            account_id=self.current_account, method=self.method, path=_path(self), data=self.data, body=self.raw_body,
+            headers=self.headers, action=self._get_action(),
+        )  # fmt: skip
+    except (HTTPException, ServiceException):
+        # A key that nobody has, or that is switched off.
+        note({**line, "action": str(self._get_action())}, "refused")
+        raise
     made._action = RIGHTS.get(made._action, made._action)
     resource = _resource(self, made._service, resource)
     refuse_conditions(self)
-    line = {"action": made._action, "resource": resource, "principal": made._access_key.arn}
+    line |= {"action": made._action, "resource": resource, "principal": made._access_key.arn}
     try:
         made.check_signature()
         for one in _each(made, resource):
@@ -130,6 +136,10 @@ def _as_asked(response, error: Exception) -> Exception:
     if "X-Amz-Target" in response.headers and isinstance(error, AccessDeniedError):
         return JsonRESTError("AccessDeniedException", error.message)
     return error
+
+
+def _signed_with(authorization: str) -> str:
+    return authorization.partition("Credential=")[2].partition("/")[0]
 
 
 def _path(response) -> str:

@@ -226,6 +226,14 @@ def test_the_log_says_who_called_what(cloud: Cloud) -> None:
     ]
 
 
+def test_the_log_has_calls_with_a_key_that_is_switched_off(cloud: Cloud) -> None:
+    somebody(cloud, "forgotten", *EVERYTHING)
+    made = cloud.call("iam", "create_access_key", UserName="forgotten")["AccessKey"]
+    cloud.call("iam", "update_access_key", UserName="forgotten", AccessKeyId=made["AccessKeyId"], Status="Inactive")
+    cloud.attempt(cloud.key(made["AccessKeyId"], made["SecretAccessKey"]), "s3", "list_buckets")
+    assert [one["outcome"] for one in cloud.log() if one["key"] == made["AccessKeyId"]] == ["refused"]
+
+
 def test_what_is_not_there_is_empty_and_a_wrong_call_is_our_trouble(cloud: Cloud) -> None:
     assert cloud.call("s3", "get_object", Bucket="logs", Key="none") == {}
     assert cloud.call("iam", "get_user", UserName="nobody-at-all") == {}

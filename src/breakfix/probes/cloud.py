@@ -110,7 +110,7 @@ class Cloud:
         return found
 
     def log(self) -> list[dict[str, str]]:
-        """Return who called what at the front, oldest first: at, from, principal, action, resource, outcome."""
+        """Return who called what at the front, oldest first: at, from, key, principal, action, resource, outcome."""
         return self._request("log")
 
     # -- principals ----------------------------------------------------------------------------------------------------
