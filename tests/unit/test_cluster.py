@@ -192,6 +192,16 @@ def test_a_cluster_that_the_next_start_can_bring_up_is_fine(
 # -- clusters of one's own -----------------------------------------------------------------------------------------
 
 
+def test_a_deleted_cluster_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kind, "_kind", lambda *_: "")
+    folder = tmp_path / "breakfix-own-1"
+    folder.mkdir()
+    (folder / "kubeconfig").write_text("x", encoding="utf-8")
+    kind.delete("breakfix-own-1", folder, lambda _: None)
+    assert not folder.exists()
+    kind.delete("breakfix-own-1", folder, lambda _: None)
+
+
 def test_nodes_are_called_as_kind_calls_them() -> None:
     assert Cluster("toy").nodes == ("toy-control-plane",)
     assert Cluster("toy", 2).nodes == ("toy-control-plane", "toy-worker", "toy-worker2")

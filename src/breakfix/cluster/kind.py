@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from breakfix import images
@@ -83,8 +84,12 @@ def create(name: str, workers: int, folder: Path, tell: Tell) -> None:
 def delete(name: str, folder: Path, tell: Tell) -> None:
     """Delete a cluster and its files.  What is not there is fine."""
     _kind(tell, "delete", "cluster", "--name", name, "--kubeconfig", str(folder / "kubeconfig"))
-    for file in folder.glob("*") if folder.is_dir() else ():
-        file.unlink()
+    if folder.is_dir():
+        for file in folder.glob("*"):
+            file.unlink()
+        # A cluster of one's own has a name of its own, and nobody would come by its folder again.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def kubeconfig(folder: Path) -> dict[str, Any]:
