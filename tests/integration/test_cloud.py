@@ -260,6 +260,23 @@ def test_the_workstation_has_the_key_that_its_templates_know(whole: Stage, desk:
     assert "a/" in whole.do(desk, f"{ask} aws s3 ls s3://logs", "workstation")
 
 
+def test_a_database_can_be_made_and_seen_with_the_settings_that_aws_has(
+    whole: Stage, desk: Session, cloud: Cloud
+) -> None:
+    named = {"DBInstanceIdentifier": "orders", "DBInstanceClass": "db.t3.micro", "Engine": "postgres"}
+    cloud.call(
+        "rds", "create_db_instance", **named, AllocatedStorage=20, MasterUsername="x", MasterUserPassword="y" * 8
+    )
+    somebody(cloud, "dba", *EVERYTHING)
+    made = cloud.call("iam", "create_access_key", UserName="dba")["AccessKey"]
+    keys = f"AWS_ACCESS_KEY_ID={made['AccessKeyId']} AWS_SECRET_ACCESS_KEY={made['SecretAccessKey']}"
+    ask = f"{keys} AWS_DEFAULT_REGION=us-east-1 AWS_ENDPOINT_URL=http://cloud aws"
+    # Services whose address the aws command would otherwise choose by itself.
+    assert "orders" in whole.do(desk, f"{ask} rds describe-db-instances", "workstation")
+    whole.do(desk, f"{ask} sqs create-queue --queue-name jobs", "workstation")
+    assert "jobs" in whole.do(desk, f"{ask} sqs list-queues", "workstation")
+
+
 @pytest.mark.parametrize(
     "path",
     [
