@@ -73,6 +73,8 @@ class Probes:
             environment, session = self._environment, self._session
             if kind == "client":
                 opened = environment.client(session)
+            elif kind == "sandbox":
+                opened = environment.sandbox(session, host)
             else:
                 opened = (environment.trusted if kind == "trusted" else environment.plain)(session, host)
             self._shells[kind, host] = opened
@@ -131,9 +133,7 @@ class Probes:
             raise AssertionError(f"{path} on {host} has more than {MOST_TAKEN >> 20} MiB") from None
 
     def _sandbox(self) -> Shell:
-        if ("sandbox", WORKBENCH) not in self._shells:
-            self._shells["sandbox", WORKBENCH] = self._environment.sandbox(self._session, WORKBENCH)
-        return self._shells["sandbox", WORKBENCH]
+        return self._kept("sandbox", WORKBENCH)
 
     @cached_property
     def cloud(self) -> Cloud:
